@@ -1,0 +1,138 @@
+# likeness. `make` prints help. Everything built goes to build/ (BUILD=...); nothing else is written but results/.
+#   CUDA=0|1|auto   SAN=address,undefined | SAN=thread   CC, CFLAGS, LDFLAGS: yours are respected
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory
+
+CUDA    ?= auto
+SAN     ?=
+CFLAGS  ?= -O2 -g
+BUILD   ?= build$(if $(SAN),-san-$(subst $(comma),-,$(SAN)))
+comma   := ,
+BIN     := $(BUILD)/bin
+
+# ---- packages: found by pkg-config, installed by apt when root, else the line is printed and make stops
+QUIET_GOALS := help clean
+ifneq ($(if $(MAKECMDGOALS),$(filter-out $(QUIET_GOALS),$(MAKECMDGOALS)),),)
+DEPS_OK := $(shell sh framework/setup.sh 1>&2 && echo yes)
+ifneq ($(DEPS_OK),yes)
+$(error packages are missing; the line above installs them)
+endif
+endif
+PKGS      := hdf5 gsl libpng libjpeg jansson lapacke openblas
+PKG_CF    := $(shell pkg-config --cflags hdf5 libpng libjpeg jansson 2>/dev/null)
+PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas 2>/dev/null) -lm -lpthread
+TEST_LIBS := $(shell pkg-config --libs cunit 2>/dev/null || echo -lcunit)
+
+# ---- flags. The last ones are docs/numerics.md rule 1 and win over the user's.
+LK_CF := -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wno-missing-field-initializers -Iframework -I. $(PKG_CF) -MMD -MP \
+         $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+LK_FP := -fno-fast-math -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
+LK_LD := $(if $(SAN),-fsanitize=$(SAN))
+ISA_scalar := -mfma -mno-avx512f -fno-tree-vectorize
+ISA_avx2   := -mavx2 -mfma -mno-avx512f
+ISA_avx512 := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512
+ISAS := scalar avx2 avx512
+
+# ---- sources: a new file in a folder is found by itself
+LIB_SRC    := $(wildcard framework/base/*.c framework/io/*.c framework/graph/*.c framework/backend/*.c framework/backend/ref/*.c \
+                framework/backend/cpu/*.c framework/train/*.c framework/harness/*.c models/*.c losses/*.c metrics/*.c datasets/*.c)
+KERNEL_SRC := $(wildcard framework/backend/cpu/kernels/*.c)
+TOOL_SRC   := $(wildcard framework/cli/*.c)
+EXP_SRC    := $(wildcard experiments/*.c)
+ZOO_SRC    := $(wildcard experiments/zoo/*.c)
+TEST_SRC   := $(wildcard tests/*/test_*.c tests/*/*/test_*.c)
+TEST_LIB   := $(wildcard tests/lib/*.c)
+LIB_OBJ    := $(LIB_SRC:%.c=$(BUILD)/%.o) $(foreach i,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/%.$(i).o))
+TOOLS      := $(TOOL_SRC:framework/cli/%.c=$(BIN)/%)
+EXPS       := $(EXP_SRC:experiments/%.c=$(BIN)/exp-%)
+ZOOS       := $(ZOO_SRC:experiments/zoo/%.c=$(BIN)/zoo-%)
+TESTS      := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+LIB        := $(BUILD)/liblk.a
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+.SECONDARY:
+
+all: $(LIB) $(TOOLS) $(EXPS) $(ZOOS)
+
+# flags are part of what is built: a change of them rebuilds
+FLAGS_NOW := $(CC) $(CFLAGS) $(LK_CF) $(LK_FP)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D); echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_CF) $(LK_FP) -c $< -o $@
+define isa_rule
+$(BUILD)/framework/backend/cpu/kernels/%.$(1).o: framework/backend/cpu/kernels/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
+endef
+$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+$(LIB): $(LIB_OBJ)
+	@rm -f $@; $(AR) rcs $@ $(LIB_OBJ)
+$(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
+$(BIN)/zoo-%: $(BUILD)/experiments/zoo/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
+$(BIN)/%: $(BUILD)/framework/cli/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
+
+# ---- tests. only=PATTERN runs the test programs whose path contains it.
+check: $(TESTS) all
+	@BUILD=$(BUILD) sh tests/run.sh $(if $(only),$(filter $(foreach o,$(only),%$(o)%),$(TESTS)) $(foreach t,$(TESTS),$(if $(findstring $(only),$(t)),$(t))),$(TESTS))
+golden: $(BIN)/lk-golden
+	@test -n "$(dir)" || { echo "make golden dir=PATH: a case or a tree of cases"; exit 2; }
+	@$(BIN)/lk-golden $(dir)
+
+# ---- experiments: make exp=NAME run|plan|status|report|verify|clean-runs
+EXP_GOALS := run plan status report verify clean-runs
+EXP_ARGS = $(if $(profile),profile=$(profile)) $(if $(set),set="$(set)") $(if $(j),j=$(j)) $(if $(engine),engine=$(engine)) $(if $(dry),dry=$(dry)) \
+  $(if $(retry),retry=$(retry)) $(if $(watch),watch=$(watch)) $(if $(n),n=$(n)) $(if $(published),published=$(published)) $(if $(mem),mem=$(mem)) $(if $(backend),backend=$(backend))
+$(EXP_GOALS): need-exp $(if $(exp),$(if $(wildcard experiments/$(exp).c),$(BIN)/exp-$(exp)))
+	@$(BIN)/exp-$(exp) $@ $(EXP_ARGS)
+need-exp:
+	@sh framework/harness/need_exp.sh "$(exp)" $(EXP_SRC:experiments/%.c=%)
+list new compare gc: $(TOOLS) $(EXPS)
+	@$(BIN)/lk-runs $@ $(if $(exp),exp=$(exp)) $(if $(A),A=$(A)) $(if $(B),B=$(B))
+zoo: all
+	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh train
+zoo-check: all
+	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh check
+bench: all
+	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
+fuzz: ; @bash tests/fuzz/fuzz.sh
+soak: all ; @BUILD=$(BUILD) bash tests/harness/soak.sh
+paper: ; @sh paper/build.sh $(if $(draft),draft)
+PREFIX ?= /usr/local
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(TOOLS) $(EXPS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib
+clean: ; rm -rf build build-san-*
+help:
+	@sed -n 's/^#H //p' Makefile
+#H likeness: reproducible experiments on identity-preserving image personalisation
+#H
+#H   make exp=lora_rank_sweep run      train, sample, score, tables and figures   [profile=tiny|smoke|default|paper]
+#H                                     [set="rank=2,4 seed=0..5"] [j=2] [engine=local|slurm|mpi] [dry=1] [retry=1]
+#H   make exp=NAME plan|status|report  memory and runs; states [watch=1]; tables, figures, report.html
+#H   make exp=NAME verify              re-executes runs and compares bits [n=3|all] [published=1]
+#H   make exp=NAME clean-runs          deletes this sweep's runs
+#H   make compare A=RUN B=RUN          what differs between two runs
+#H   make check [only=PATTERN]         builds and runs every test
+#H   make golden dir=PATH              runs the peers' vectors found below PATH
+#H   make zoo | zoo-check              trains the small models again | replays their first steps
+#H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
+#H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
+#H
+#H   CUDA=0|1|auto  SAN=address,undefined|thread  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
+FORCE:
+.PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help FORCE

@@ -1,0 +1,58 @@
+/* backend: runs a planned graph. Three behind one vtable:
+ *   ref   binary64, naive loops: the oracle of tests. Every F32 value is a double.
+ *   cpu   binary32 by docs/numerics.md; scalar, AVX2, AVX-512 kernels with the same bits.
+ *   cuda  the same arithmetic on a GPU.
+ * No backend falls back to another: an operation it lacks is an error that names it. */
+#ifndef LK_BACKEND_H
+#define LK_BACKEND_H
+#include "graph/graph.h"
+
+typedef struct lk_exec lk_exec;
+typedef enum { LK_ISA_AUTO, LK_ISA_SCALAR, LK_ISA_AVX2, LK_ISA_AVX512 } lk_isa;
+
+typedef struct lk_kernel_call {       /* what a kernel receives */
+    const lk_node *node;
+    void *out; void *const *in;       /* in[i] NULL for LK_NONE */
+    const lk_shape *in_shape;
+    void *work;                       /* workspace(node) bytes, 64-byte aligned */
+    const void *const *packed;        /* packed form of in[i] if it is a frozen weight, else NULL */
+    lk_pool *pool;
+} lk_kernel_call;
+typedef void (*lk_kernel)(const lk_kernel_call *);
+
+typedef struct lk_backend {
+    const char *name; int element_bytes;
+    lk_kernel kernel[LK_OP_COUNT];    /* NULL: not supported */
+    int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);
+} lk_backend;
+const lk_backend *lk_backend_ref(void);
+lk_err lk_backend_cpu(lk_isa, const lk_backend **);   /* AUTO: LK_ISA from the environment, else the best this machine has */
+const char *lk_isa_name(const lk_backend *);          /* "avx512" */
+uint64_t lk_kernel_count(const lk_backend *);         /* contraction kernels run so far by this instruction set: proof that it did the work */
+
+typedef struct {
+    const lk_backend *backend;        /* NULL: cpu, AUTO */
+    lk_pool *pool;                    /* borrowed; NULL: one thread */
+    int64_t memory_limit;             /* refuse a plan above this many bytes; 0: what the machine and its cgroup have */
+} lk_exec_opts;
+/* Plans and allocates; outputs stay readable after a run. Leaves start as zero (constants as given). */
+lk_err lk_exec_new(lk_graph *, const lk_val *outputs, int n, lk_exec_opts, lk_exec **);
+void   lk_exec_free(lk_exec *);
+const lk_plan *lk_exec_plan(const lk_exec *);
+lk_graph *lk_exec_graph(const lk_exec *);
+int64_t lk_exec_bytes(const lk_exec *);               /* everything allocated: arena, leaves not borrowed, packed weights, workspaces */
+lk_err lk_exec_run(lk_exec *);
+/* Leaves: write before a run. Values are converted for a binary64 backend. n elements must match the shape. */
+lk_err lk_exec_set(lk_exec *, lk_val leaf, const float *, int64_t n);
+lk_err lk_exec_set_f64(lk_exec *, lk_val leaf, const double *, int64_t n);
+lk_err lk_exec_set_i64(lk_exec *, lk_val leaf, const int64_t *, int64_t n);
+lk_err lk_exec_set_scalar(lk_exec *, lk_val leaf, double);
+/* Frozen params: borrowed, not copied (cpu; other backends copy). Lives as long as the executor. The
+ * param must not be written by an effect; it may be packed once. */
+lk_err lk_exec_bind(lk_exec *, lk_val param, const float *, int64_t n);
+/* Outputs and leaves: read after a run. */
+lk_err lk_exec_get(lk_exec *, lk_val, float *, int64_t n);
+lk_err lk_exec_get_f64(lk_exec *, lk_val, double *, int64_t n);
+/* Two executors share a leaf's storage (adapter weights in a training and in a sampling graph). */
+lk_err lk_exec_share(lk_exec *to, lk_val leaf, lk_exec *from, lk_val source);
+#endif

@@ -1,0 +1,38 @@
+/* LoRA and its family. W' x = W x + scale * B (A x), scale = alpha / r (rsLoRA: alpha / sqrt r).
+ * Hu et al. 2021 (arXiv:2106.09685). Names as PEFT writes them. */
+#ifndef LK_LORA_H
+#define LK_LORA_H
+#include "models/nn.h"
+
+typedef enum { LK_LORA, LK_RSLORA, LK_DORA } lk_lora_kind;    /* DoRA: Liu et al. 2024, norm detached */
+typedef struct {
+    lk_lora_kind kind;
+    int r; double alpha;
+    double dropout;                   /* of the input, training only: stream "<module>.dropout" */
+    const char *const *targets;       /* NULL-ended; "to_q" matches a module whose name equals it or ends in ".to_q" */
+    /* per-module overrides, NULL-ended names matched like targets */
+    const char *const *rank_names; const int *rank_values;
+    const char *const *alpha_names; const double *alpha_values;
+} lk_lora_config;
+
+/* An adapter collects the modules it attached to while a model is built with it in net.adapters. */
+lk_adapter *lk_adapter_new(lk_lora_config, const char *param_prefix /* "" or a name that keeps several adapters apart */);
+void        lk_adapter_free(lk_adapter *);
+void        lk_adapter_training(lk_adapter *, bool on, lk_val seed, lk_val step, lk_val samples);  /* dropout's keys */
+void        lk_adapter_weight(lk_adapter *, lk_val weight);   /* multiplies the branch: F32 []; LK_NONE: 1 */
+int         lk_adapter_modules(const lk_adapter *);           /* after building: 0 means no target matched (an error to train) */
+const lk_lora_config *lk_adapter_config(const lk_adapter *);
+/* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude]). */
+int         lk_adapter_params(const lk_adapter *, const lk_graph *, const lk_val **);
+/* Called by lk_nn_linear / lk_nn_conv2d: y = base output; returns y with every adapter's branch added. */
+lk_val lk_adapter_linear(const lk_net *, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y);
+lk_val lk_adapter_conv2d(const lk_net *, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, lk_conv);
+/* Kaiming-uniform A (a = sqrt 5, as PEFT), zero B; DoRA magnitude = norm of W. Stream = param name. */
+lk_err lk_adapter_init(lk_adapter *, lk_exec *, uint64_t seed);
+/* PEFT's layout: "base_model.model.<module>.lora_A.weight" plus adapter_config in the header's metadata. */
+lk_err lk_adapter_save(lk_adapter *, lk_exec *, const char *path);
+/* PEFT, diffusers or kohya file (by its keys). Every key must find its module, every module its pair; shapes must agree. */
+lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
+/* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. */
+lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
+#endif
