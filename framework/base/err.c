@@ -1,0 +1,65 @@
+/* Errors and memory that cannot fail. An lk_err owns its message; NULL is success. */
+#include "base/base.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lk_error { lk_code code; char *text; };
+
+void *lk_xmalloc(size_t n) {
+    void *p = malloc(n ? n : 1);
+    if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+    return p;
+}
+void *lk_xcalloc(size_t n, size_t size) {
+    if (size && n > SIZE_MAX / size) { fprintf(stderr, "lk: out of memory: %zu x %zu bytes asked for\n", n, size); exit(LK_ENOMEM); }
+    return memset(lk_xmalloc(n * size), 0, n * size);
+}
+void *lk_xrealloc(void *p, size_t n) {
+    p = realloc(p, n ? n : 1);
+    if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+    return p;
+}
+void *lk_xaligned(size_t n) {
+    n = (n + 63) & ~(size_t)63;
+    void *p = aligned_alloc(64, n ? n : 64);
+    if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+    return p;
+}
+char *lk_xstrdup(const char *s) { size_t n = strlen(s) + 1; return memcpy(lk_xmalloc(n), s, n); }
+
+static char *format(const char *fmt, va_list ap) {
+    va_list again; va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    char *s = lk_xmalloc((size_t)n + 1);
+    vsnprintf(s, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return s;
+}
+char *lk_xfmt(const char *fmt, ...) { va_list ap; va_start(ap, fmt); char *s = format(fmt, ap); va_end(ap); return s; }
+
+lk_err lk_error(lk_code code, const char *fmt, ...) {
+    lk_err e = lk_xmalloc(sizeof *e);
+    va_list ap; va_start(ap, fmt);
+    *e = (struct lk_error){code, format(fmt, ap)};
+    va_end(ap);
+    return e;
+}
+lk_err lk_err_wrap(lk_err e, const char *fmt, ...) {
+    if (!e) return NULL;
+    va_list ap; va_start(ap, fmt); char *context = format(fmt, ap); va_end(ap);
+    char *text = lk_xfmt("%s: %s", context, e->text);
+    free(context); free(e->text);
+    e->text = text;
+    return e;
+}
+const char *lk_err_text(lk_err e) { return e ? e->text : ""; }
+lk_code lk_err_code(lk_err e) { return e ? e->code : 0; }
+void lk_err_free(lk_err e) { if (e) { free(e->text); free(e); } }
+int lk_err_report(lk_err e) {
+    if (!e) return 0;
+    int status = e->code == LK_EINPUT || e->code == LK_ESHAPE ? 2 : (int)e->code;
+    fprintf(stderr, "lk: %s\n", e->text);
+    lk_err_free(e);
+    return status;
+}
