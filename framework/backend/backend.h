@@ -24,6 +24,10 @@ typedef struct lk_backend {
     const char *name; int element_bytes;
     lk_kernel kernel[LK_OP_COUNT];    /* NULL: not supported */
     int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);
+    /* Packing of frozen weights (both NULL: none). pack_form: 0 = input i is read as it is; else the number of a
+     * packed form, of the same size as the input: equal numbers on one param share one copy. pack: values -> packed. */
+    int  (*pack_form)(const lk_graph *, const lk_node *, int input);
+    void (*pack)(const lk_graph *, const lk_node *, int input, const void *values, void *packed);
 } lk_backend;
 const lk_backend *lk_backend_ref(void);
 lk_err lk_backend_cpu(lk_isa, const lk_backend **);   /* AUTO: LK_ISA from the environment, else the best this machine has */
