@@ -39,7 +39,8 @@ typedef struct {
     lk_pool *pool;                    /* borrowed; NULL: one thread */
     int64_t memory_limit;             /* refuse a plan above this many bytes; 0: what the machine and its cgroup have */
 } lk_exec_opts;
-/* Plans and allocates; outputs stay readable after a run. Leaves start as zero (constants as given). */
+/* Plans and allocates; outputs stay readable after a run. Params start as zero (constants as given); an input must be set before
+ * the first run, or the run is an error. Setting a leaf that no output needs is allowed and does nothing. */
 lk_err lk_exec_new(lk_graph *, const lk_val *outputs, int n, lk_exec_opts, lk_exec **);
 void   lk_exec_free(lk_exec *);
 const lk_plan *lk_exec_plan(const lk_exec *);

@@ -1,0 +1,331 @@
+/* The executor: takes a planned graph and a backend, owns the memory, runs the live nodes in the
+ * order they were built. It knows nothing of arithmetic; an operation is one call of the backend's
+ * kernel with pointers in and out.
+ *
+ * Memory has three parts, all known before a byte is allocated: one arena for what the run computes
+ * (offsets from the plan), one storage per leaf, one workspace that the kernels use in turn. Views
+ * have no memory, only a pointer into their source's. A leaf's storage is counted by reference, so
+ * that two executors can hold the same adapter. F32 values take backend->element_bytes, I64 always 8.
+ *
+ * Invariant: after `resolve`, step[i].call points at live memory for every input and output, and
+ * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared). */
+#include "backend/backend.h"
+#include "backend/memory.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { void *data; int64_t bytes; int refs; bool borrowed; } storage;
+typedef struct {
+    lk_node node;            /* a copy: the graph may grow and move its own */
+    bool live, output, written /* by an effect */, set;
+    storage *leaf;           /* leaves: NULL until touched */
+    bool shared;             /* leaf came from another executor, which counts its bytes */
+    void *packed;            /* packed form of a bound param, owned */
+    int64_t packed_bytes;
+} value;
+typedef struct { lk_kernel kernel; lk_kernel_call call; void **in; const void **packed; int id; } step;
+
+struct lk_exec {
+    lk_graph *graph; lk_plan *plan;
+    const lk_backend *backend; lk_pool *pool;
+    lk_arena *memory;        /* tables below */
+    int n; value *value;     /* by node id */
+    int n_steps; step *step;
+    char *arena; void *work;
+    int64_t work_bytes;
+    bool resolved;
+};
+
+static bool is_leaf(const lk_node *n)   { return lk_op_traits(n->op) & T_LEAF; }
+static bool is_view(const lk_node *n)   { return lk_op_traits(n->op) & T_VIEW; }
+static bool is_effect(const lk_node *n) { return lk_op_traits(n->op) & T_EFFECT; }
+static int element_bytes(const lk_exec *e, const lk_node *n) { return n->dtype == LK_I64 ? 8 : e->backend->element_bytes; }
+static int64_t value_bytes(const lk_exec *e, const lk_node *n) { return lk_numel(n->shape) * element_bytes(e, n); }
+static const char *label(const lk_node *n) { return n->name ? n->name : lk_op_name(n->op); }
+
+/* ---- building ------------------------------------------------------------------------------ */
+/* Copies the nodes; marks what effects write. adamw writes p, m and v. */
+static void copy_nodes(lk_exec *e, const lk_val *outputs, int n_outputs) {
+    e->n = e->plan->n_nodes;
+    e->value = lk_alloc(e->memory, sizeof(value) * (size_t)(e->n + 1));
+    for (int i = 0; i < e->n; i++) {
+        value *v = &e->value[i];
+        v->node = *lk_graph_node(e->graph, (lk_val){i});
+        v->live = e->plan->live[i];
+        lk_val *in = lk_alloc(e->memory, sizeof(lk_val) * (size_t)(v->node.n_in + 1));
+        if (v->node.n_in) memcpy(in, v->node.in, sizeof(lk_val) * (size_t)v->node.n_in);
+        v->node.in = in;
+        if (v->live && is_effect(&v->node))
+            for (int k = 0; k < (v->node.op == LK_OP_adamw ? 3 : 1); k++) e->value[in[k].id].written = true;
+    }
+    for (int i = 0; i < n_outputs; i++) if (lk_ok(outputs[i])) e->value[outputs[i].id].output = true;
+}
+
+static lk_err make_steps(lk_exec *e) {
+    e->step = lk_alloc(e->memory, sizeof(step) * (size_t)(e->n + 1));
+    for (int i = 0; i < e->n; i++) {
+        const lk_node *n = &e->value[i].node;
+        if (!e->value[i].live || is_leaf(n) || is_view(n)) continue;
+        lk_kernel kernel = e->backend->kernel[n->op];
+        if (!kernel) return lk_error(LK_ESTATE, "operation %s (node %d) is not supported by backend %s; choose another backend", lk_op_name(n->op), i, e->backend->name);
+        step *s = &e->step[e->n_steps++];
+        *s = (step){.kernel = kernel, .id = i};
+        size_t k = (size_t)n->n_in + 1;
+        s->in = lk_alloc(e->memory, sizeof(void *) * k);
+        s->packed = lk_alloc(e->memory, sizeof(void *) * k);
+        lk_shape *shape = lk_alloc(e->memory, sizeof(lk_shape) * k);
+        for (int j = 0; j < n->n_in; j++) if (lk_ok(n->in[j])) shape[j] = e->value[n->in[j].id].node.shape;
+        s->call = (lk_kernel_call){.node = n, .in = s->in, .in_shape = shape, .packed = s->packed, .pool = e->pool};
+        int64_t work = e->backend->workspace ? e->backend->workspace(e->graph, n, lk_pool_threads(e->pool)) : 0;
+        if (work > e->work_bytes) e->work_bytes = work;
+    }
+    return LK_OK;
+}
+
+static int64_t leaf_bytes(const lk_exec *e) {
+    int64_t sum = 0;
+    for (int i = 0; i < e->n; i++) {
+        const value *v = &e->value[i];
+        if (v->live && is_leaf(&v->node) && !v->shared && !(v->leaf && v->leaf->borrowed && v->node.op != LK_OP_constant)) sum += value_bytes(e, &v->node);
+    }
+    return sum;
+}
+
+int64_t lk_exec_bytes(const lk_exec *e) {
+    int64_t sum = e->plan->arena_bytes + e->work_bytes + leaf_bytes(e);
+    for (int i = 0; i < e->n; i++) sum += e->value[i].packed_bytes;
+    return sum;
+}
+
+static lk_err refuse_if_too_big(const lk_exec *e, int64_t limit) {
+    const char *who = "memory_limit";
+    if (limit <= 0) limit = lk_memory_available(&who);
+    int64_t need = lk_exec_bytes(e);
+    if (need <= limit) return LK_OK;
+    lk_arena *a = lk_arena_new();
+    lk_err err = lk_error(LK_ENOMEM, "the run needs %lld bytes (%.2f GiB) but %s allows %lld (%.2f GiB); make the batch, picture or rank smaller\n%s",
+                          (long long)need, (double)need / 0x1p30, who, (long long)limit, (double)limit / 0x1p30, lk_plan_text(a, e->graph, e->plan, 8));
+    lk_arena_free(a);
+    return err;
+}
+
+lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts, lk_exec **out) {
+    *out = NULL;
+    LK_TRY(lk_graph_error(g));
+    if (!opts.backend) LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &opts.backend));
+    lk_exec *e = lk_xcalloc(1, sizeof *e);
+    e->graph = g; e->backend = opts.backend; e->pool = opts.pool; e->memory = lk_arena_new();
+    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool)};
+    lk_err err;
+    LK_TRY_GOTO(err, failed, lk_plan_new(g, outputs, n, p, &e->plan));
+    copy_nodes(e, outputs, n);
+    LK_TRY_GOTO(err, failed, make_steps(e));
+    LK_TRY_GOTO(err, failed, refuse_if_too_big(e, opts.memory_limit));
+    if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
+    if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
+    *out = e;
+    return LK_OK;
+failed:
+    lk_exec_free(e);
+    return err;
+}
+
+static void release(storage *s) {
+    if (!s || --s->refs > 0) return;
+    if (!s->borrowed) free(s->data);
+    free(s);
+}
+
+void lk_exec_free(lk_exec *e) {
+    if (!e) return;
+    for (int i = 0; i < e->n; i++) { release(e->value[i].leaf); free(e->value[i].packed); }
+    free(e->arena); free(e->work);
+    if (e->plan) lk_plan_free(e->plan);
+    lk_arena_free(e->memory);
+    free(e);
+}
+
+const lk_plan *lk_exec_plan(const lk_exec *e)  { return e->plan; }
+lk_graph      *lk_exec_graph(const lk_exec *e) { return e->graph; }
+
+/* ---- leaves -------------------------------------------------------------------------------- */
+static storage *storage_new(int64_t bytes) {
+    storage *s = lk_xcalloc(1, sizeof *s);
+    *s = (storage){.data = lk_xaligned((size_t)(bytes ? bytes : 1)), .bytes = bytes, .refs = 1};
+    memset(s->data, 0, (size_t)(bytes ? bytes : 1));
+    return s;
+}
+static storage *storage_borrowed(const void *data, int64_t bytes) {
+    storage *s = lk_xcalloc(1, sizeof *s);
+    *s = (storage){.data = (void *)(uintptr_t)data, .bytes = bytes, .refs = 1, .borrowed = true};   /* never written: bind refuses what an effect writes */
+    return s;
+}
+
+static void widen(double *to, const float *from, int64_t n)  { for (int64_t i = 0; i < n; i++) to[i] = from[i]; }
+static void narrow(float *to, const double *from, int64_t n) { for (int64_t i = 0; i < n; i++) to[i] = (float)from[i]; }
+
+/* The storage of a leaf, made on first touch. Constants are read where the graph keeps them, unless the backend is binary64. */
+static storage *touch(lk_exec *e, value *v) {
+    if (v->leaf) return v->leaf;
+    e->resolved = false;
+    int64_t bytes = value_bytes(e, &v->node);
+    bool as_is = v->node.dtype == LK_I64 || e->backend->element_bytes == 4;
+    if (v->node.op == LK_OP_constant && as_is) return v->leaf = storage_borrowed(v->node.data, bytes);
+    v->leaf = storage_new(bytes);
+    if (v->node.op == LK_OP_constant) widen(v->leaf->data, v->node.data, lk_numel(v->node.shape));
+    return v->leaf;
+}
+
+/* Finds the leaf a caller means and checks what it is about to be given. */
+static lk_err find_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype, int64_t n, value **out) {
+    if (at.id < 0 || at.id >= e->n) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->n);
+    value *v = &e->value[at.id];
+    if (v->node.op != LK_OP_input && v->node.op != LK_OP_param)
+        return lk_error(LK_EINPUT, "%s: %s (value %d) is not an input or a param", call, label(&v->node), at.id);
+    if (v->node.dtype != dtype)
+        return lk_error(LK_ESHAPE, "%s: %s holds %s; use %s", call, label(&v->node), dtype == LK_F32 ? "I64" : "F32", dtype == LK_F32 ? "lk_exec_set_i64" : "lk_exec_set");
+    if (n != lk_numel(v->node.shape)) {
+        lk_arena *a = lk_arena_new();
+        lk_err err = lk_error(LK_ESHAPE, "%s: %s has shape %s, %lld elements; found %lld", call, label(&v->node), lk_shape_text(a, v->node.shape),
+                              (long long)lk_numel(v->node.shape), (long long)n);
+        lk_arena_free(a);
+        return err;
+    }
+    *out = v;
+    return LK_OK;
+}
+/* As find_leaf, then ready to be written. A leaf the outputs do not need gets no memory: *data is NULL. */
+static lk_err open_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype, int64_t n, void **data) {
+    value *v;
+    LK_TRY(find_leaf(e, call, at, dtype, n, &v));
+    *data = NULL;
+    if (!v->live) return LK_OK;
+    if (v->leaf && v->leaf->borrowed) return lk_error(LK_ESTATE, "%s: %s is bound to memory of the caller; it cannot be written", call, label(&v->node));
+    *data = touch(e, v)->data;
+    v->set = true;
+    return LK_OK;
+}
+
+lk_err lk_exec_set(lk_exec *e, lk_val leaf, const float *x, int64_t n) {
+    void *data;
+    LK_TRY(open_leaf(e, "lk_exec_set", leaf, LK_F32, n, &data));
+    if (!data) return LK_OK;
+    if (e->backend->element_bytes == 8) widen(data, x, n); else if (n) memcpy(data, x, (size_t)n * sizeof *x);
+    return LK_OK;
+}
+lk_err lk_exec_set_f64(lk_exec *e, lk_val leaf, const double *x, int64_t n) {
+    void *data;
+    LK_TRY(open_leaf(e, "lk_exec_set_f64", leaf, LK_F32, n, &data));
+    if (!data) return LK_OK;
+    if (e->backend->element_bytes == 4) narrow(data, x, n); else if (n) memcpy(data, x, (size_t)n * sizeof *x);
+    return LK_OK;
+}
+lk_err lk_exec_set_i64(lk_exec *e, lk_val leaf, const int64_t *x, int64_t n) {
+    void *data;
+    LK_TRY(open_leaf(e, "lk_exec_set_i64", leaf, LK_I64, n, &data));
+    if (data && n) memcpy(data, x, (size_t)n * sizeof *x);
+    return LK_OK;
+}
+lk_err lk_exec_set_scalar(lk_exec *e, lk_val leaf, double x) {
+    bool whole = leaf.id >= 0 && leaf.id < e->n && e->value[leaf.id].node.dtype == LK_I64;
+    if (!whole) return lk_exec_set_f64(e, leaf, &x, 1);
+    if (x != (double)(int64_t)x) return lk_error(LK_EINPUT, "lk_exec_set_scalar: %s holds I64; %.17g is not a whole number", label(&e->value[leaf.id].node), x);
+    return lk_exec_set_i64(e, leaf, &(int64_t){(int64_t)x}, 1);
+}
+
+lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
+    value *v;
+    LK_TRY(find_leaf(e, "lk_exec_bind", param, LK_F32, n, &v));
+    if (v->written) return lk_error(LK_ESTATE, "lk_exec_bind: %s is written by an effect; set it instead", label(&v->node));
+    if (!v->live) return LK_OK;
+    if (e->backend->element_bytes == 8) return lk_exec_set(e, param, x, n);
+    release(v->leaf);
+    free(v->packed); v->packed = NULL; v->packed_bytes = 0;
+    v->leaf = storage_borrowed(x, value_bytes(e, &v->node));
+    v->set = true; v->shared = e->resolved = false;
+    return LK_OK;
+}
+
+lk_err lk_exec_share(lk_exec *to, lk_val leaf, lk_exec *from, lk_val source) {
+    value *t, *s;
+    if (source.id < 0 || source.id >= from->n) return lk_error(LK_EINPUT, "lk_exec_share: value %d is unknown to the executor that lends", source.id);
+    lk_node *n = &from->value[source.id].node;
+    LK_TRY(find_leaf(from, "lk_exec_share", source, n->dtype, lk_numel(n->shape), &s));
+    LK_TRY(find_leaf(to, "lk_exec_share", leaf, n->dtype, lk_numel(n->shape), &t));
+    if (to->backend->element_bytes != from->backend->element_bytes)
+        return lk_error(LK_ESTATE, "lk_exec_share: %s: backends %s and %s keep values differently", label(n), to->backend->name, from->backend->name);
+    if (!t->live) return LK_OK;
+    storage *shared = touch(from, s);
+    if (shared->borrowed && t->written) return lk_error(LK_ESTATE, "lk_exec_share: %s is bound to memory of the caller and an effect would write it", label(n));
+    shared->refs++;
+    release(t->leaf);
+    t->leaf = shared;
+    t->set = t->shared = true; to->resolved = false;
+    return LK_OK;
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+static char *address(lk_exec *e, int id) {
+    value *v = &e->value[id];
+    if (is_leaf(&v->node)) return touch(e, v)->data;
+    if (is_effect(&v->node)) return address(e, v->node.in[0].id);
+    if (!is_view(&v->node)) return e->arena + e->plan->slot[id].offset;
+    int64_t skip = v->node.op == LK_OP_view ? v->node.attr.view.offset * element_bytes(e, &v->node) : 0;
+    return address(e, v->node.in[0].id) + skip;
+}
+
+static void resolve(lk_exec *e) {
+    for (int i = 0; i < e->n_steps; i++) {
+        step *s = &e->step[i];
+        const lk_node *n = s->call.node;
+        for (int k = 0; k < n->n_in; k++) if (lk_ok(n->in[k])) {
+            s->in[k] = address(e, n->in[k].id);
+            s->packed[k] = e->value[n->in[k].id].packed;
+        }
+        s->call.out = address(e, s->id);
+        s->call.work = e->work;
+    }
+    e->resolved = true;
+}
+
+lk_err lk_exec_run(lk_exec *e) {
+    for (int i = 0; i < e->n; i++) {
+        value *v = &e->value[i];
+        if (v->live && v->node.op == LK_OP_input && !v->set)
+            return lk_error(LK_ESTATE, "input %s was never set; call lk_exec_set before the run", label(&v->node));
+    }
+    if (!e->resolved) resolve(e);
+    for (int i = 0; i < e->n_steps; i++) e->step[i].kernel(&e->step[i].call);
+    return LK_OK;
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+static lk_err find_readable(lk_exec *e, const char *call, lk_val at, int64_t n, const value **out) {
+    if (at.id < 0 || at.id >= e->n) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->n);
+    const value *v = &e->value[at.id];
+    if (!v->live) return lk_error(LK_EINPUT, "%s: %s (value %d) is not needed for any output and was not computed", call, label(&v->node), at.id);
+    if (!v->output && !is_leaf(&v->node)) return lk_error(LK_EINPUT, "%s: %s (value %d) is neither an output nor a leaf; name it in lk_exec_new", call, label(&v->node), at.id);
+    if (n != lk_numel(v->node.shape))
+        return lk_error(LK_ESHAPE, "%s: %s has %lld elements; room for %lld was given", call, label(&v->node), (long long)lk_numel(v->node.shape), (long long)n);
+    *out = v;
+    return LK_OK;
+}
+
+lk_err lk_exec_get(lk_exec *e, lk_val at, float *x, int64_t n) {
+    const value *v;
+    LK_TRY(find_readable(e, "lk_exec_get", at, n, &v));
+    const void *data = address(e, at.id);
+    if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (float)((const int64_t *)data)[i];
+    else if (e->backend->element_bytes == 8) narrow(x, data, n);
+    else if (n) memcpy(x, data, (size_t)n * sizeof *x);
+    return LK_OK;
+}
+lk_err lk_exec_get_f64(lk_exec *e, lk_val at, double *x, int64_t n) {
+    const value *v;
+    LK_TRY(find_readable(e, "lk_exec_get_f64", at, n, &v));
+    const void *data = address(e, at.id);
+    if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (double)((const int64_t *)data)[i];
+    else if (e->backend->element_bytes == 4) widen(x, data, n);
+    else if (n) memcpy(x, data, (size_t)n * sizeof *x);
+    return LK_OK;
+}
