@@ -31,8 +31,12 @@ lk_val lk_adapter_conv2d(const lk_net *, const char *module, lk_val x, lk_val w,
 lk_err lk_adapter_init(lk_adapter *, lk_exec *, uint64_t seed);
 /* PEFT's layout: "base_model.model.<module>.lora_A.weight" plus adapter_config in the header's metadata. */
 lk_err lk_adapter_save(lk_adapter *, lk_exec *, const char *path);
-/* PEFT, diffusers or kohya file (by its keys). Every key must find its module, every module its pair; shapes must agree. */
+/* adapter_config.json as PEFT reads it, beside a file written by lk_adapter_save. */
+lk_err lk_adapter_save_config(lk_adapter *, const char *path);
+/* PEFT, diffusers or kohya file (by its keys). Every key must find its module, every module its pair; shapes, rank and
+ * alpha must agree with what was built (lk_adapter_inspect makes the config that does). */
 lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
-/* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. */
+/* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. Kohya's targets keep their
+ * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
 #endif

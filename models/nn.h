@@ -30,7 +30,7 @@ lk_val lk_nn_embedding(const lk_net *, const char *name, lk_val ids, int64_t cou
 /* Every param of class WEIGHT whose name starts with param_prefix takes the tensor of the rest of its name: bound without
  * copying where the file has aligned F32 (the file must stay open), else converted. Refused with file, key, expected and
  * found shape, nearest name: a param without a tensor, a misshapen one, a tensor without a param (unless matched by
- * `ignore`, a NULL-ended list of suffixes such as "position_ids"). */
+ * `ignore`, a NULL-ended list of suffixes such as "position_ids", or prefixes where they end in '.', such as "encoder."). */
 lk_err lk_weights_bind(lk_exec *, const lk_st *, const char *param_prefix, const char *const *ignore);
 lk_err lk_weights_set(lk_exec *, const lk_st *, const char *param_prefix, const char *const *ignore);  /* copies: params that will be trained */
 lk_err lk_weights_save(lk_exec *, const char *param_prefix, const char *path, const char *const *meta); /* every WEIGHT param, names without param_prefix */
