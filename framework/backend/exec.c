@@ -14,14 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { void *data; int64_t bytes; int refs; bool borrowed; } storage;
+enum { MAX_FORMS = 4 };      /* packed forms one frozen weight may have (forward, dx, ...); a fifth is read unpacked */
+typedef struct { int form; void *data; } pack;
+typedef struct { void *data; int64_t bytes; int refs; bool borrowed; int n_packs; pack packs[MAX_FORMS]; } storage;
 typedef struct {
     lk_node node;            /* a copy: the graph may grow and move its own */
     bool live, output, written /* by an effect */, set;
     storage *leaf;           /* leaves: NULL until touched */
     bool shared;             /* leaf came from another executor, which counts its bytes */
-    void *packed;            /* packed form of a bound param, owned */
-    int64_t packed_bytes;
 } value;
 typedef struct { lk_kernel kernel; lk_kernel_call call; void **in; const void **packed; int id; } step;
 
@@ -33,6 +33,7 @@ struct lk_exec {
     int n_steps; step *step;
     char *arena; void *work;
     int64_t work_bytes;
+    int64_t limit;           /* bytes this executor may take */
     bool resolved;
 };
 
@@ -86,20 +87,21 @@ static int64_t leaf_bytes(const lk_exec *e) {
     int64_t sum = 0;
     for (int i = 0; i < e->n; i++) {
         const value *v = &e->value[i];
-        if (v->live && is_leaf(&v->node) && !v->shared && !(v->leaf && v->leaf->borrowed && v->node.op != LK_OP_constant)) sum += value_bytes(e, &v->node);
+        if (!v->live || !is_leaf(&v->node) || v->shared) continue;
+        bool bound = v->leaf && v->leaf->borrowed && v->node.op == LK_OP_param;
+        sum += bound ? v->leaf->n_packs * v->leaf->bytes : value_bytes(e, &v->node);
     }
     return sum;
 }
 
 int64_t lk_exec_bytes(const lk_exec *e) {
-    int64_t sum = e->plan->arena_bytes + e->work_bytes + leaf_bytes(e);
-    for (int i = 0; i < e->n; i++) sum += e->value[i].packed_bytes;
-    return sum;
+    return e->plan->arena_bytes + e->work_bytes + leaf_bytes(e);
 }
 
-static lk_err refuse_if_too_big(const lk_exec *e, int64_t limit) {
+static lk_err refuse_if_too_big(lk_exec *e, int64_t limit) {
     const char *who = "memory_limit";
     if (limit <= 0) limit = lk_memory_available(&who);
+    e->limit = limit;
     int64_t need = lk_exec_bytes(e);
     if (need <= limit) return LK_OK;
     lk_arena *a = lk_arena_new();
@@ -132,13 +134,14 @@ failed:
 
 static void release(storage *s) {
     if (!s || --s->refs > 0) return;
+    for (int i = 0; i < s->n_packs; i++) free(s->packs[i].data);
     if (!s->borrowed) free(s->data);
     free(s);
 }
 
 void lk_exec_free(lk_exec *e) {
     if (!e) return;
-    for (int i = 0; i < e->n; i++) { release(e->value[i].leaf); free(e->value[i].packed); }
+    for (int i = 0; i < e->n; i++) release(e->value[i].leaf);
     free(e->arena); free(e->work);
     if (e->plan) lk_plan_free(e->plan);
     lk_arena_free(e->memory);
@@ -240,7 +243,6 @@ lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
     if (!v->live) return LK_OK;
     if (e->backend->element_bytes == 8) return lk_exec_set(e, param, x, n);
     release(v->leaf);
-    free(v->packed); v->packed = NULL; v->packed_bytes = 0;
     v->leaf = storage_borrowed(x, value_bytes(e, &v->node));
     v->set = true; v->shared = e->resolved = false;
     return LK_OK;
@@ -274,13 +276,28 @@ static char *address(lk_exec *e, int id) {
     return address(e, v->node.in[0].id) + skip;
 }
 
+/* Input k of a step in the form its kernel likes best: a bound weight is packed once, where memory allows. NULL: as it is. */
+static const void *packed_form(lk_exec *e, const lk_node *n, int k) {
+    const value *v = &e->value[n->in[k].id];
+    if (!e->backend->pack_form || v->node.op != LK_OP_param || !v->leaf->borrowed) return NULL;
+    int form = e->backend->pack_form(e->graph, n, k);
+    if (!form) return NULL;
+    storage *s = v->leaf;
+    for (int i = 0; i < s->n_packs; i++) if (s->packs[i].form == form) return s->packs[i].data;
+    if (s->n_packs == MAX_FORMS || lk_exec_bytes(e) + s->bytes > e->limit) return NULL;
+    pack *p = &s->packs[s->n_packs++];
+    *p = (pack){form, lk_xaligned((size_t)s->bytes)};
+    e->backend->pack(e->graph, n, k, s->data, p->data);
+    return p->data;
+}
+
 static void resolve(lk_exec *e) {
     for (int i = 0; i < e->n_steps; i++) {
         step *s = &e->step[i];
         const lk_node *n = s->call.node;
         for (int k = 0; k < n->n_in; k++) if (lk_ok(n->in[k])) {
             s->in[k] = address(e, n->in[k].id);
-            s->packed[k] = e->value[n->in[k].id].packed;
+            s->packed[k] = packed_form(e, n, k);
         }
         s->call.out = address(e, s->id);
         s->call.work = e->work;
