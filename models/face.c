@@ -96,7 +96,7 @@ void lk_face_frame(const lk_image *im, const lk_face *f, float *frame, float *in
 
 /* ---- executors --------------------------------------------------------------------------------------- */
 enum { BATCH = 8 };
-typedef struct { lk_graph *g; lk_exec *x; lk_val in, out; int64_t in_each, out_each; } network;
+typedef struct { lk_graph *g; lk_exec *x; lk_val in, out; int batch; int64_t in_each, out_each; } network;
 struct lk_faces {
     char *directory; lk_pool *pool;
     lk_st *detector_weights;
@@ -118,7 +118,7 @@ static lk_val build_chips(const lk_net *n, int what, lk_val x) { return lk_recog
 static lk_val build_frames(const lk_net *n, int what, lk_val x) { return lk_face_embed_frames(n, (lk_recogniser)what, x); }
 static lk_err network_new(lk_faces *f, const char *stem, build_fn build, int what, int batch, int size, network *n) {
     if (n->x) return LK_OK;
-    *n = (network){.g = lk_graph_new()};
+    *n = (network){.g = lk_graph_new(), .batch = batch};
     lk_net root = lk_net_root(n->g);
     n->in = lk_input(n->g, "pixels", LK_F32, LK_SHAPE(batch, 3, size, size));
     n->out = build(&root, what, n->in);
@@ -135,14 +135,14 @@ static lk_err network_new(lk_faces *f, const char *stem, build_fn build, int wha
 }
 static lk_err network_run(network *n, const float *in, int count, float *out) {
     lk_err e = LK_OK;
-    float *ins = lk_xcalloc((size_t)(n->in_each * BATCH), sizeof(float)), *outs = lk_xcalloc((size_t)(n->out_each * BATCH), sizeof(float));
-    for (int at = 0; at < count && !e; at += BATCH) {
-        int k = count - at < BATCH ? count - at : BATCH;
-        memset(ins, 0, sizeof(float) * (size_t)(n->in_each * BATCH));
+    float *ins = lk_xcalloc((size_t)(n->in_each * n->batch), sizeof(float)), *outs = lk_xcalloc((size_t)(n->out_each * n->batch), sizeof(float));
+    for (int at = 0; at < count && !e; at += n->batch) {
+        int k = count - at < n->batch ? count - at : n->batch;
+        memset(ins, 0, sizeof(float) * (size_t)(n->in_each * n->batch));
         memcpy(ins, in + at * n->in_each, sizeof(float) * (size_t)(n->in_each * k));
-        e = lk_exec_set(n->x, n->in, ins, n->in_each * BATCH);
+        e = lk_exec_set(n->x, n->in, ins, n->in_each * n->batch);
         if (!e) e = lk_exec_run(n->x);
-        if (!e) e = lk_exec_get(n->x, n->out, outs, n->out_each * BATCH);
+        if (!e) e = lk_exec_get(n->x, n->out, outs, n->out_each * n->batch);
         if (!e) memcpy(out + at * n->out_each, outs, sizeof(float) * (size_t)(n->out_each * k));
     }
     free(ins); free(outs);
@@ -233,7 +233,7 @@ lk_err lk_faces_count(lk_faces *f, const lk_image *im, int size, double threshol
     return e;
 }
 static lk_err find_landmarks(lk_faces *f, const lk_image *im, lk_face *face) {
-    LK_TRY(network_new(f, "face_landmark_68", build_landmarks, 0, BATCH, 112, &f->landmarks));
+    LK_TRY(network_new(f, "face_landmark_68", build_landmarks, 0, 1, 112, &f->landmarks));
     /* The box clipped to the picture, then centred in a zero-padded square. */
     int x0 = (int)fmax(0, face->x0), y0 = (int)fmax(0, face->y0), x1 = (int)fmin(im->w, face->x1 + 0.999999), y1 = (int)fmin(im->h, face->y1 + 0.999999);
     if (x1 <= x0 || y1 <= y0) return lk_error(LK_EINPUT, "the detected box lies outside the picture");
