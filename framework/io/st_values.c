@@ -1,0 +1,82 @@
+/* Values of a mapped tensor as float, double or int64. A conversion is exact or it is an error, but for
+ * binary64 -> binary32, which rounds to nearest even. The file's alignment is not assumed: elements are
+ * copied out byte by byte (the compiler makes plain loads of it). */
+#include "io/io.h"
+#include <inttypes.h>
+#include <string.h>
+
+/* binary16 to binary32, exact: every half, subnormals and NaN payloads included, is a float. */
+static float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
+    if (exponent == 31) bits = sign | 0x7f800000u | fraction << 13;
+    else if (exponent) bits = sign | (exponent + 112) << 23 | fraction << 13;
+    else if (!fraction) bits = sign;
+    else {                                            /* subnormal: fraction * 2^-24, normal as a float */
+        int up = __builtin_clz(fraction) - 21;        /* shift that brings the leading one to bit 10 */
+        bits = sign | (uint32_t)(113 - up) << 23 | (fraction << up & 1023) << 13;
+    }
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+static float bfloat_to_float(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+static bool is_float(lk_st_dtype t) { return t == LK_ST_F32 || t == LK_ST_F16 || t == LK_ST_BF16 || t == LK_ST_F64; }
+#define AT(type, i) ({ type v_; memcpy(&v_, (const char *)t->data + (size_t)(i) * sizeof v_, sizeof v_); v_; })
+
+static int64_t integer_at(const lk_tensor *t, int64_t i) {
+    switch (t->dtype) {
+    case LK_ST_I64: return AT(int64_t, i);
+    case LK_ST_I32: return AT(int32_t, i);
+    case LK_ST_I16: return AT(int16_t, i);
+    case LK_ST_U16: return AT(uint16_t, i);
+    case LK_ST_I8:  return AT(int8_t, i);
+    default:        return AT(uint8_t, i);            /* U8, BOOL */
+    }
+}
+static lk_err inexact(const lk_tensor *t, int64_t i, int64_t v, const char *format) {
+    return lk_error(LK_EINPUT, "tensor \"%s\" (%s): element %" PRId64 " = %" PRId64 " is not exactly a %s", t->name, lk_st_dtype_name(t->dtype), i, v, format);
+}
+lk_err lk_st_f32(const lk_tensor *t, float *out) {
+    int64_t n = t->numel;
+    switch (t->dtype) {
+    case LK_ST_F32:  if (n) memcpy(out, t->data, (size_t)n * 4); return LK_OK;
+    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = half_to_float(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_F64:  for (int64_t i = 0; i < n; i++) out[i] = (float)AT(double, i); return LK_OK;
+    default: break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t v = integer_at(t, i), back;
+        out[i] = (float)v;
+        if (out[i] >= 0x1p63f) return inexact(t, i, v, "binary32");
+        back = (int64_t)out[i];
+        if (back != v) return inexact(t, i, v, "binary32");
+    }
+    return LK_OK;
+}
+lk_err lk_st_f64(const lk_tensor *t, double *out) {
+    int64_t n = t->numel;
+    switch (t->dtype) {
+    case LK_ST_F64:  if (n) memcpy(out, t->data, (size_t)n * 8); return LK_OK;
+    case LK_ST_F32:  for (int64_t i = 0; i < n; i++) out[i] = AT(float, i); return LK_OK;
+    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = half_to_float(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(AT(uint16_t, i)); return LK_OK;
+    default: break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t v = integer_at(t, i);
+        out[i] = (double)v;
+        if (out[i] >= 0x1p63 || (int64_t)out[i] != v) return inexact(t, i, v, "binary64");
+    }
+    return LK_OK;
+}
+lk_err lk_st_i64(const lk_tensor *t, int64_t *out) {
+    if (is_float(t->dtype)) return lk_error(LK_EINPUT, "tensor \"%s\" holds %s, but integers are expected", t->name, lk_st_dtype_name(t->dtype));
+    for (int64_t i = 0; i < t->numel; i++) out[i] = integer_at(t, i);
+    return LK_OK;
+}
