@@ -1,0 +1,226 @@
+/* plan: where every value lives, known from shapes alone before anything is allocated.
+ *
+ * Nodes run in creation order, so a value lives from its own id to the id of the last node that reads it or a view of it;
+ * outputs live to the end. Views, effects and leaves own no memory: a view lies in its source, an effect in the param it
+ * writes. An elementwise node takes over the buffer of an input of its own shape that dies there. Buffers are placed
+ * largest first into the tightest gap that is free throughout their life (greedy best fit by size; Pisarchyk and Lee,
+ * "Efficient memory management for deep neural net inference", 2020). A plan changes no bit. */
+#include "graph/internal.h"
+
+enum { LK_ALIGN = 64 };
+typedef struct { int first, last, owner; int64_t bytes, offset; } buffer;   /* life in node ids, both ends included */
+typedef struct {
+    lk_graph *g;
+    lk_plan *plan;
+    lk_plan_opts opts;
+    int *root;             /* by id: the node whose storage holds the value */
+    int64_t *skip;         /* by id: bytes from the start of that storage */
+    int *last;             /* by root id: last reader; n_nodes for outputs */
+    int *buffer_of;        /* by root id: index into buffers, -1 none */
+    buffer *buffers; int n_buffers;
+} planner;
+
+static int traits(const planner *p, int id) { return lk_op_traits(p->g->node[id].op); }
+static int64_t padded(int64_t bytes) { return (bytes + LK_ALIGN - 1) / LK_ALIGN * LK_ALIGN; }
+static int element(const planner *p, const lk_node *n) { return n->dtype == LK_I64 ? 8 : p->opts.element_bytes; }
+static int64_t value_bytes(const planner *p, int id) { return lk_numel(p->g->node[id].shape) * element(p, &p->g->node[id]); }
+
+/* ---- liveness ------------------------------------------------------------------------------------------ */
+static lk_err mark_live(planner *p, const lk_val *outputs, int n) {
+    int count = p->plan->n_nodes;
+    for (int i = 0; i < n; i++) {
+        if (!lk_graph_node(p->g, outputs[i])) return lk_error(LK_ESTATE, "plan: output %d of %d is not a value of this graph (LK_NONE)", i, n);
+        p->plan->live[outputs[i].id] = true;
+    }
+    for (int id = count - 1; id >= 0; id--) {
+        if (traits(p, id) & T_EFFECT) p->plan->live[id] = true;
+        const lk_node *node = &p->g->node[id];
+        for (int i = 0; p->plan->live[id] && i < node->n_in; i++) p->plan->live[node->in[i].id] = true;
+    }
+    return LK_OK;
+}
+
+static void find_roots(planner *p) {
+    for (int id = 0; id < p->plan->n_nodes; id++) {
+        const lk_node *n = &p->g->node[id];
+        p->root[id] = id;
+        if (!(traits(p, id) & (T_VIEW | T_EFFECT))) continue;
+        int source = n->in[0].id;
+        p->root[id] = p->root[source];
+        p->skip[id] = p->skip[source] + (n->op == LK_OP_view ? n->attr.view.offset * element(p, n) : 0);
+    }
+}
+
+static void find_last_readers(planner *p, const lk_val *outputs, int n) {
+    for (int id = 0; id < p->plan->n_nodes; id++) {
+        const lk_node *node = &p->g->node[id];
+        p->last[id] = id;
+        if (!p->plan->live[id] || traits(p, id) & T_VIEW) continue;
+        for (int i = 0; i < node->n_in; i++) p->last[p->root[node->in[i].id]] = id;
+    }
+    for (int i = 0; i < n; i++) p->last[p->root[outputs[i].id]] = p->plan->n_nodes;
+}
+
+/* ---- buffers --------------------------------------------------------------------------------------------- */
+/* The root of the input whose buffer node id may overwrite, or -1. Its other inputs may lie in the same buffer only
+ * element for element. */
+static int overwritable(const planner *p, int id) {
+    const lk_node *n = &p->g->node[id];
+    for (int i = 0; (traits(p, id) & T_EW) && i < n->n_in; i++) {
+        int r = p->root[n->in[i].id];
+        bool fits = p->buffer_of[r] >= 0 && p->last[r] == id && value_bytes(p, r) == value_bytes(p, id);
+        for (int j = 0; fits && j < n->n_in; j++)
+            if (p->root[n->in[j].id] == r) fits = lk_shape_eq(lk_shape_of(p->g, n->in[j]), n->shape);
+        if (fits) return r;
+    }
+    return -1;
+}
+
+static void make_buffers(planner *p) {
+    for (int id = 0; id < p->plan->n_nodes; id++) {
+        p->buffer_of[id] = -1;
+        if (!p->plan->live[id] || traits(p, id) & (T_LEAF | T_VIEW | T_EFFECT)) continue;
+        int r = overwritable(p, id);
+        if (r < 0) {
+            p->buffers[p->n_buffers] = (buffer){.first = id, .owner = id, .bytes = padded(value_bytes(p, id))};
+            p->buffer_of[id] = p->n_buffers++;
+        } else p->buffer_of[id] = p->buffer_of[r];
+        p->buffers[p->buffer_of[id]].last = p->last[id];
+    }
+}
+
+static int larger_first(const void *a, const void *b) {
+    const buffer *x = *(buffer *const *)a, *y = *(buffer *const *)b;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Where b fits best among the placed, which are in order of offset. */
+static int64_t best_offset(buffer *const *placed, int n, const buffer *b) {
+    int64_t free_from = 0, best = -1, best_gap = INT64_MAX;
+    for (int i = 0; i < n; i++) {
+        const buffer *q = placed[i];
+        if (q->last < b->first || q->first > b->last) continue;
+        int64_t gap = q->offset - free_from;
+        if (gap >= b->bytes && gap < best_gap) best = free_from, best_gap = gap;
+        if (q->offset + q->bytes > free_from) free_from = q->offset + q->bytes;
+    }
+    return best >= 0 ? best : free_from;
+}
+
+static void place_buffers(planner *p) {
+    int n = p->n_buffers;
+    buffer **order = lk_xmalloc(sizeof *order * (size_t)(n + 1)), **placed = lk_xmalloc(sizeof *placed * (size_t)(n + 1));
+    for (int i = 0; i < n; i++) order[i] = &p->buffers[i];
+    qsort(order, (size_t)n, sizeof *order, larger_first);
+    for (int i = 0; i < n; i++) {
+        buffer *b = order[i];
+        b->offset = best_offset(placed, i, b);
+        int at = i;
+        while (at > 0 && placed[at - 1]->offset > b->offset) at--;
+        memmove(placed + at + 1, placed + at, sizeof *placed * (size_t)(i - at));
+        placed[at] = b;
+        if (b->offset + b->bytes > p->plan->arena_bytes) p->plan->arena_bytes = b->offset + b->bytes;
+    }
+    free(order);
+    free(placed);
+}
+
+/* ---- the result -------------------------------------------------------------------------------------------- */
+static void fill_slots(planner *p) {
+    for (int id = 0; id < p->plan->n_nodes; id++) {
+        int r = p->root[id], b = p->buffer_of[r];
+        lk_slot *s = &p->plan->slot[id];
+        *s = (lk_slot){.node = id, .last = p->last[r]};
+        if (!p->plan->live[id] || b < 0) continue;
+        s->offset = p->buffers[b].offset + p->skip[id];
+        s->bytes = value_bytes(p, id);
+    }
+}
+
+/* Gradients' share of the arena is what they hold when most is held; the rest counts as activations. */
+static int64_t gradients_at_peak(const planner *p) {
+    int n = p->plan->n_nodes;
+    int64_t *all = lk_xcalloc((size_t)n + 2, sizeof *all), *gradient = lk_xcalloc((size_t)n + 2, sizeof *gradient);
+    for (int i = 0; i < p->n_buffers; i++) {
+        const buffer *b = &p->buffers[i];
+        int64_t *lists[2] = {all, p->g->node[b->owner].mem == LK_MEM_GRADIENT ? gradient : NULL};
+        for (int k = 0; k < 2; k++)
+            if (lists[k]) lists[k][b->first] += b->bytes, lists[k][b->last + 1] -= b->bytes;
+    }
+    int64_t held = 0, held_gradient = 0, peak = 0, at_peak = 0;
+    for (int t = 0; t <= n; t++) {
+        held += all[t];
+        held_gradient += gradient[t];
+        if (held > peak) peak = held, at_peak = held_gradient;
+    }
+    free(all);
+    free(gradient);
+    return at_peak;
+}
+
+static int64_t contraction_flops(const lk_graph *g, const lk_node *n) {
+    int64_t y = lk_numel(n->shape);
+    lk_shape a = lk_shape_of(g, n->in[0]), b = lk_shape_of(g, n->in[1]);
+    switch (n->op) {
+    case LK_OP_matmul:    return 2 * y * a.d[a.rank - (n->attr.matmul.ta ? 2 : 1)];
+    case LK_OP_conv2d:    return 2 * y * b.d[1] * b.d[2] * b.d[3];
+    case LK_OP_conv2d_dx: return 2 * lk_numel(a) * b.d[1] * b.d[2] * b.d[3];
+    case LK_OP_conv2d_dw: return 2 * lk_numel(b) * n->shape.d[1] * n->shape.d[2] * n->shape.d[3];
+    case LK_OP_sdpa:      return 4 * lk_numel(a) * b.d[1];
+    case LK_OP_sdpa_grad: return 10 * lk_numel(a) * b.d[1];
+    default:              return 0;
+    }
+}
+
+static void fill_totals(planner *p) {
+    lk_plan *plan = p->plan;
+    int64_t work = 0;
+    for (int id = 0; id < plan->n_nodes; id++) {
+        const lk_node *n = &p->g->node[id];
+        if (!plan->live[id]) continue;
+        if (traits(p, id) & T_LEAF) plan->by_class[n->mem] += value_bytes(p, id);
+        if (traits(p, id) & T_CONTRACT) plan->flops += contraction_flops(p->g, n);
+        bool runs = !(traits(p, id) & (T_LEAF | T_VIEW));
+        int64_t need = runs && p->opts.workspace ? p->opts.workspace(p->g, n, p->opts.threads) : 0;
+        if (need > work) work = need;
+    }
+    int64_t gradient = gradients_at_peak(p);
+    plan->by_class[LK_MEM_GRADIENT] += gradient;
+    plan->by_class[LK_MEM_ACTIVATION] += plan->arena_bytes - gradient;
+    plan->by_class[LK_MEM_WORKSPACE] = work;
+}
+
+lk_err lk_plan_new(lk_graph *g, const lk_val *outputs, int n, lk_plan_opts opts, lk_plan **out) {
+    *out = NULL;
+    LK_TRY(lk_graph_error(g));
+    lk_arena *memory = lk_arena_new(), *scratch = lk_arena_new();
+    size_t count = (size_t)g->count + 1;
+    lk_plan *plan = lk_alloc(memory, sizeof *plan);
+    *plan = (lk_plan){.n_nodes = g->count, .memory = memory};
+    plan->live = lk_alloc(memory, count * sizeof *plan->live);
+    plan->slot = lk_alloc(memory, count * sizeof *plan->slot);
+    if (opts.element_bytes <= 0) opts.element_bytes = 4;
+    planner p = {.g = g, .plan = plan, .opts = opts};
+    p.root = lk_alloc(scratch, count * sizeof *p.root);
+    p.skip = lk_alloc(scratch, count * sizeof *p.skip);
+    p.last = lk_alloc(scratch, count * sizeof *p.last);
+    p.buffer_of = lk_alloc(scratch, count * sizeof *p.buffer_of);
+    p.buffers = lk_alloc(scratch, count * sizeof *p.buffers);
+    lk_err err = mark_live(&p, outputs, n);
+    if (!err) {
+        find_roots(&p);
+        find_last_readers(&p, outputs, n);
+        make_buffers(&p);
+        place_buffers(&p);
+        fill_slots(&p);
+        fill_totals(&p);
+        *out = plan;
+    } else lk_arena_free(memory);
+    lk_arena_free(scratch);
+    return err;
+}
+
+void lk_plan_free(lk_plan *plan) {
+    if (plan) lk_arena_free(plan->memory);
+}
