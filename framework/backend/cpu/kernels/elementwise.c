@@ -12,7 +12,7 @@ enum { PIECE = 1024 };
 
 /* EW(name, expression of x, y, z: the elements of the inputs) */
 #define EW1 \
-    EW(neg, -x) EW(abs, lk_absf(x)) EW(sign, x > 0 ? 1.0f : x < 0 ? -1.0f : 0.0f) EW(exp, lk_expf(x)) EW(log, lk_logf(x)) \
+    EW(neg, -x) EW(abs, lk_absf(x)) EW(sign, x > 0 ? 1.0f : x < 0 ? -1.0f : x) EW(exp, lk_expf(x)) EW(log, lk_logf(x)) \
     EW(sqrt, lk_sqrtf(x)) EW(rsqrt, 1.0f / lk_sqrtf(x)) EW(recip, 1.0f / x) EW(sin, lk_sinf(x)) EW(cos, lk_cosf(x)) \
     EW(tanh, lk_tanhf(x)) EW(erf, lk_erff(x)) EW(sigmoid, lk_sigmoidf(x)) EW(silu, lk_siluf(x)) EW(gelu, lk_geluf(x)) \
     EW(gelu_tanh, lk_gelu_tanhf(x)) EW(quick_gelu, lk_quick_geluf(x))
