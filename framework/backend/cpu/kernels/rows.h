@@ -1,0 +1,140 @@
+/* Private to the CPU kernels: sums, maxima and the softmax of contiguous runs, by docs/numerics.md
+ * rules 3, 4 and 6. Every kernel that reduces goes through here, so that there is one order of sums.
+ *
+ * A sum is a stream: lk_sum_begin, any number of runs pushed one after another (elements in row-major
+ * order of the reduced axes), lk_sum_end. The 32 lanes are one vector of the widest machine (2 zmm, 4 ymm
+ * or 32 scalars): element p of a chunk always goes to lane p mod 32, wherever a run starts. Chunk results
+ * stand in a binary counter: level k holds a sum of 2^k chunks, which gives the tree of rule 3 (pairs
+ * level by level, the odd one carried up) in memory that does not grow with the row. */
+#ifndef LK_ROWS_H
+#define LK_ROWS_H
+#include "backend/cpu/kernels/kernels.h"
+#include "base/exact_math.h"
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#include <string.h>
+
+enum { LK_LANES = 32, LK_CHUNK = 4096, LK_LEVELS = 48 };
+
+/* ---- one machine vector -------------------------------------------------------------------- */
+#if defined(__AVX512F__)
+enum { LK_VW = 16 };
+typedef float lk_vf __attribute__((vector_size(64)));
+typedef float lk_vfu __attribute__((vector_size(64), aligned(4), may_alias));
+static inline lk_vf lk_v_max(lk_vf x, lk_vf m) { return (lk_vf)_mm512_max_ps((__m512)x, (__m512)m); }   /* x > m ? x : m */
+#elif defined(__AVX2__)
+enum { LK_VW = 8 };
+typedef float lk_vf __attribute__((vector_size(32)));
+typedef float lk_vfu __attribute__((vector_size(32), aligned(4), may_alias));
+static inline lk_vf lk_v_max(lk_vf x, lk_vf m) { return (lk_vf)_mm256_max_ps((__m256)x, (__m256)m); }
+#else
+enum { LK_VW = 1 };
+typedef float lk_vf;
+typedef float lk_vfu;
+static inline lk_vf lk_v_max(lk_vf x, lk_vf m) { return x > m ? x : m; }
+#endif
+enum { LK_NV = LK_LANES / LK_VW };
+#define LK_LDV(p, i) (*(const lk_vfu *)((p) + (i)))
+#define LK_LDS(p, i) ((p)[i])
+
+/* ---- rule 3 ----------------------------------------------------------------------------------- */
+typedef struct {
+    float lane[LK_LANES] __attribute__((aligned(64)));
+    int64_t pos;               /* elements in the open chunk */
+    int64_t chunks;            /* chunks closed */
+    float level[LK_LEVELS];    /* valid where the bit of `chunks` is set */
+} lk_sum;
+
+static inline void lk_sum_begin(lk_sum *s) { memset(s->lane, 0, sizeof s->lane); s->pos = s->chunks = 0; }
+static inline float lk_lanes_fold(const float *lane) {
+    float h[16];
+    for (int l = 0; l < 16; l++) h[l] = lane[l] + lane[l + 16];
+    for (int l = 0; l < 8; l++) h[l] += h[l + 8];
+    for (int l = 0; l < 4; l++) h[l] += h[l + 4];
+    return (h[0] + h[2]) + (h[1] + h[3]);
+}
+static inline void lk_sum_close(lk_sum *s) {
+    float v = lk_lanes_fold(s->lane);
+    int k = 0;
+    for (int64_t c = s->chunks++; c & 1; c >>= 1) { v = s->level[k] + v; k++; }
+    s->level[k] = v;
+    memset(s->lane, 0, sizeof s->lane); s->pos = 0;
+}
+static inline float lk_sum_end(lk_sum *s) {
+    if (!s->chunks) return s->pos ? lk_lanes_fold(s->lane) : 0.0f;
+    if (s->pos) lk_sum_close(s);
+    int k = __builtin_ctzll((unsigned long long)s->chunks);
+    float v = s->level[k];
+    for (k++; s->chunks >> k; k++) if (s->chunks >> k & 1) v = s->level[k] + v;
+    return v;
+}
+
+/* Defines name(s, n, ...): pushes n values of the expression E(L, i), in which L(p, i) reads element i
+ * of p. Names of the macro's own end in _ so that they hide no argument. */
+#define LK_SUM_RUN(name, E, ...) \
+static inline void name(lk_sum *s, int64_t n, __VA_ARGS__) { \
+    for (int64_t i = 0; i < n;) { \
+        if ((s->pos & (LK_LANES - 1)) || n - i < LK_LANES) { \
+            int64_t stop_ = lk_k_min(n, i + LK_LANES - (s->pos & (LK_LANES - 1))); \
+            float *lane_ = s->lane + (s->pos & (LK_LANES - 1)); \
+            s->pos += stop_ - i; \
+            for (; i < stop_; i++) *lane_++ += E(LK_LDS, i); \
+        } else { \
+            int64_t blocks_ = lk_k_min(n - i, LK_CHUNK - s->pos) / LK_LANES; \
+            lk_vf acc_[LK_NV]; \
+            _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] = LK_LDV(s->lane, j_ * LK_VW); \
+            s->pos += blocks_ * LK_LANES; \
+            for (; blocks_ > 0; blocks_--, i += LK_LANES) { \
+                _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] += E(LK_LDV, i + j_ * LK_VW); \
+            } \
+            _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) *(lk_vfu *)(s->lane + j_ * LK_VW) = acc_[j_]; \
+        } \
+        if (s->pos == LK_CHUNK) lk_sum_close(s); \
+    } \
+}
+#define LK_E_ADD(L, i) L(x, i)
+#define LK_E_DOT(L, i) (L(a, i) * L(b, i))
+#define LK_E_SQDIFF(L, i) ((L(x, i) - m) * (L(x, i) - m))
+LK_SUM_RUN(lk_sum_run, LK_E_ADD, const float *x)                            /* x */
+LK_SUM_RUN(lk_sum_run_dot, LK_E_DOT, const float *a, const float *b)        /* a * b */
+LK_SUM_RUN(lk_sum_run_sqdiff, LK_E_SQDIFF, const float *x, float m)         /* (x - m)^2 */
+
+static inline float lk_row_sum(const float *x, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run(&s, n, x); return lk_sum_end(&s); }
+static inline float lk_row_dot(const float *a, const float *b, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run_dot(&s, n, a, b); return lk_sum_end(&s); }
+static inline float lk_row_sqdiff(const float *x, float m, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run_sqdiff(&s, n, x, m); return lk_sum_end(&s); }
+
+/* ---- rule 6: the first maximum of m followed by a run. Lanes start at m, so a NaN m stays and later
+ * NaNs lose every comparison, as one after another. Only the sign of a zero can depend on the order. */
+static inline float lk_run_max(const float *x, int64_t n, float m) {
+    int64_t i = 0;
+    float r = m;
+    if (n >= 2 * LK_LANES) {
+        float lane[LK_LANES] __attribute__((aligned(64)));
+        lk_vf a[LK_NV];
+        for (int l = 0; l < LK_LANES; l++) lane[l] = m;
+        _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) a[j] = LK_LDV(lane, j * LK_VW);
+        for (; i + LK_LANES <= n; i += LK_LANES) {
+            _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) a[j] = lk_v_max(LK_LDV(x, i + j * LK_VW), a[j]);
+        }
+        _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) *(lk_vfu *)(lane + j * LK_VW) = a[j];
+        for (int l = 0; l < LK_LANES; l++) if (lane[l] > r) r = lane[l];
+    }
+    for (; i < n; i++) if (x[i] > r) r = x[i];
+    if (r == 0 && m != 0) for (i = 0; i < n; i++) if (x[i] == 0) return x[i];
+    return r == 0 ? m : r;
+}
+
+/* ---- rule 4. x and y may be the same row. */
+static inline void lk_softmax_row(const float *x, float *y, int64_t n) {
+    float m = lk_run_max(x, n, x[0]);
+    LK_IVDEP for (int64_t i = 0; i < n; i++) y[i] = lk_expf(x[i] - m);
+    float sum = lk_row_sum(y, n);
+    LK_IVDEP for (int64_t i = 0; i < n; i++) y[i] = y[i] / sum;
+}
+/* dx = y * (dy - sum(y * dy)); dx may be dy or y. */
+static inline void lk_softmax_dx_row(const float *y, const float *dy, float *dx, int64_t n) {
+    float s = lk_row_dot(y, dy, n);
+    LK_IVDEP for (int64_t i = 0; i < n; i++) dx[i] = y[i] * (dy[i] - s);
+}
+#endif
