@@ -3,7 +3,8 @@
  *
  * A graph is built once by calls that add a node and infer its shape:
  *     lk_val h = lk_conv2d(g, x, w, b, (lk_conv){.stride = {1, 1}, .pad = {1, 1, 1, 1}});
- * Nodes run in the order they were built. Errors are sticky: a bad call returns an invalid value,
+ * Nodes run in the order they were built. Equal calls give the same node (unless an effect was built between them:
+ * a param may have changed). Errors are sticky: a bad call returns an invalid value,
  * every later call on it returns an invalid value, and lk_graph_error(g), asked once at the end,
  * tells of the first one with operation, names and shapes.
  *
@@ -164,6 +165,7 @@ lk_val lk_modulate(lk_graph *, lk_val x /* [B,T,D] */, lk_val shift /* [B,D] */,
 /* ---- services ----------------------------------------------------------------------------------------- */
 lk_val lk_timestep_embed(lk_graph *, lk_val t, lk_tembed);
 lk_val lk_rope_table(lk_graph *, lk_val ids, lk_rtable);
+/* The shape is the whole result's and begins with the number of sample ids; an element is counted within its sample. */
 lk_val lk_randn(lk_graph *, lk_val seed, lk_val step, lk_val samples, const char *stream, lk_shape);
 lk_val lk_randu(lk_graph *, lk_val seed, lk_val step, lk_val samples, const char *stream, lk_shape);
 /* Effects write a param's storage when they run: values read by nodes built earlier are the old ones. */
@@ -198,6 +200,7 @@ typedef struct {
     int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);  /* from the backend; NULL: 0 */
     int threads;
 } lk_plan_opts;
+/* by_class counts live leaves; ACTIVATION + GRADIENT = arena_bytes. An output that is LK_NONE is an error. */
 lk_err lk_plan_new(lk_graph *, const lk_val *outputs, int n, lk_plan_opts, lk_plan **);
 void   lk_plan_free(lk_plan *);
 char  *lk_plan_text(lk_arena *, const lk_graph *, const lk_plan *, int largest);   /* table by class and the largest values */

@@ -9,8 +9,7 @@ static lk_val leaf(lk_graph *g, const char *name, int micro, lk_dtype dtype, lk_
     return lk_input(g, lk_fmt(lk_graph_arena(g), "%s.%d", name, micro), dtype, shape);
 }
 static void make_noise(lk_graph *g, const lk_diffusion_config *c, int i, lk_micro *m) {
-    lk_shape per = { .rank = c->latent.rank - 1 }, offset = { 4, { c->latent.d[0], c->latent.d[1], 1, 1 } };
-    for (int k = 0; k < per.rank; k++) per.d[k] = c->latent.d[k + 1];
+    lk_shape offset = { 4, { c->latent.d[0], c->latent.d[1], 1, 1 } };
     if (c->noise_offset > 0 && c->latent.rank != 4) lk_graph_fail(g, LK_EINPUT, "noise_offset needs a [B, C, H, W] latent, not rank %d", c->latent.rank);
     if (c->noise_given) {
         m->noise = leaf(g, "noise", i, LK_F32, c->latent);
@@ -20,8 +19,8 @@ static void make_noise(lk_graph *g, const lk_diffusion_config *c, int i, lk_micr
     m->seed = leaf(g, "noise_seed", i, LK_I64, LK_SCALAR);
     m->step = leaf(g, "noise_step", i, LK_I64, LK_SCALAR);
     m->samples = leaf(g, "noise_samples", i, LK_I64, LK_SHAPE(c->latent.d[0]));
-    m->noise = lk_randn(g, m->seed, m->step, m->samples, "noise", per);
-    if (c->noise_offset > 0) m->offset_draw = lk_randn(g, m->seed, m->step, m->samples, "noise_offset", LK_SHAPE(c->latent.d[1], 1, 1));
+    m->noise = lk_randn(g, m->seed, m->step, m->samples, "noise", c->latent);
+    if (c->noise_offset > 0) m->offset_draw = lk_randn(g, m->seed, m->step, m->samples, "noise_offset", offset);
 }
 static lk_micro build_micro(lk_graph *g, const lk_diffusion_config *c, int i, lk_predict_fn predict, void *ctx, lk_val x0) {
     lk_shape batch = LK_SHAPE(c->latent.d[0]);
