@@ -1,0 +1,119 @@
+/* The cpu backend: binary32 by docs/numerics.md. Every kernel file is compiled three times (scalar, AVX2,
+ * AVX-512); this file chooses one set at run time and builds its table. A choice never changes a bit, only
+ * speed. A set the machine lacks is refused, never replaced by another. */
+#include "backend/backend.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* A kernel folder file named X exports lk_kernels_X_<isa>, which fills its entries of the table. */
+#if __has_include("backend/cpu/kernels/elementwise.c")
+#define WITH_elementwise(isa) FAMILY(elementwise, isa)
+#else
+#define WITH_elementwise(isa)
+#endif
+#if __has_include("backend/cpu/kernels/services.c")
+#define WITH_services(isa) FAMILY(services, isa)
+#else
+#define WITH_services(isa)
+#endif
+#if __has_include("backend/cpu/kernels/movement.c")
+#define WITH_movement(isa) FAMILY(movement, isa)
+#else
+#define WITH_movement(isa)
+#endif
+#if __has_include("backend/cpu/kernels/reduce.c")
+#define WITH_reduce(isa) FAMILY(reduce, isa)
+#else
+#define WITH_reduce(isa)
+#endif
+#if __has_include("backend/cpu/kernels/picture.c")
+#define WITH_picture(isa) FAMILY(picture, isa)
+#else
+#define WITH_picture(isa)
+#endif
+#define FAMILIES(isa) WITH_elementwise(isa) WITH_services(isa) WITH_movement(isa) WITH_reduce(isa) WITH_picture(isa) FAMILY(contract, isa)
+#define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
+
+#define FAMILY(family, isa) void lk_kernels_##family##_##isa(lk_kernel *);
+#define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void);
+ISAS
+#undef ISA
+#undef FAMILY
+int  lk_contract_pack_form_scalar(const lk_node *, const lk_shape *in_shape, int input);
+void lk_contract_pack_scalar(const lk_node *, const lk_shape *in_shape, int input, const float *, float *);
+
+static void shapes_of(const lk_graph *g, const lk_node *n, lk_shape *out /* [64] */) {
+    for (int i = 0; i < n->n_in && i < 64; i++) out[i] = lk_shape_of(g, n->in[i]);
+}
+/* Only contractions need a workspace. */
+#define ISA(isa) \
+    static void fill_##isa(lk_kernel *table) { FAMILIES(isa) } \
+    static int64_t workspace_##isa(const lk_graph *g, const lk_node *n, int threads) { \
+        if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0; \
+        lk_shape in[64]; shapes_of(g, n, in); \
+        return lk_contract_workspace_##isa(n, in, threads); \
+    }
+#define FAMILY(family, isa) lk_kernels_##family##_##isa(table);
+ISAS
+#undef ISA
+#undef FAMILY
+
+/* The packed form is the same for every instruction set. */
+static int pack_form(const lk_graph *g, const lk_node *n, int input) {
+    if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
+    lk_shape in[64]; shapes_of(g, n, in);
+    return lk_contract_pack_form_scalar(n, in, input);
+}
+static void pack(const lk_graph *g, const lk_node *n, int input, const void *values, void *packed) {
+    lk_shape in[64]; shapes_of(g, n, in);
+    lk_contract_pack_scalar(n, in, input, values, packed);
+}
+
+static struct {
+    lk_backend backend; const char *name;
+    void (*fill)(lk_kernel *);
+    uint64_t (*calls)(void);
+} sets[] = {
+#define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack = pack}, #isa, fill_##isa, lk_contract_calls_##isa},
+ISAS
+#undef ISA
+};
+enum { SETS = sizeof sets / sizeof *sets };
+
+static bool machine_has(lk_isa isa) {
+    bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx");
+    if (isa == LK_ISA_AVX2) return fma && __builtin_cpu_supports("avx2");
+    if (isa == LK_ISA_AVX512)
+        return fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    return fma;
+}
+__attribute__((constructor)) static void fill_tables(void) {
+    for (int i = 0; i < SETS; i++) sets[i].fill(sets[i].backend.kernel);
+}
+static lk_err allowed(const char *what, const char *value) {
+    lk_buf list = {0};
+    for (int i = 0; i < SETS; i++) if (machine_has(LK_ISA_SCALAR + i)) lk_buf_fmt(&list, "%s%s", list.n ? ", " : "", sets[i].name);
+    lk_err e = lk_error(LK_EINPUT, "%s = %s: this machine allows %s", what, value, list.n ? list.s : "none of scalar, avx2, avx512: it lacks fused multiply-add");
+    free(list.s);
+    return e;
+}
+lk_err lk_backend_cpu(lk_isa isa, const lk_backend **out) {
+    *out = NULL;
+    const char *env = isa == LK_ISA_AUTO ? getenv("LK_ISA") : NULL;
+    if (env && *env) {
+        for (int i = 0; i < SETS; i++) if (!strcmp(env, sets[i].name)) isa = LK_ISA_SCALAR + i;
+        if (isa == LK_ISA_AUTO || !machine_has(isa)) return allowed("LK_ISA", env);
+    }
+    for (int i = SETS - 1; isa == LK_ISA_AUTO && i >= 0; i--) if (machine_has(LK_ISA_SCALAR + i)) isa = LK_ISA_SCALAR + i;
+    int at = (int)isa - LK_ISA_SCALAR;
+    if (at < 0 || at >= SETS) return allowed("instruction set", "none");
+    if (!machine_has(isa)) return allowed("instruction set", sets[at].name);
+    *out = &sets[at].backend;
+    return LK_OK;
+}
+static int index_of(const lk_backend *b) {
+    for (int i = 0; i < SETS; i++) if (b == &sets[i].backend) return i;
+    return -1;
+}
+const char *lk_isa_name(const lk_backend *b) { int i = index_of(b); return i < 0 ? b->name : sets[i].name; }
+uint64_t lk_kernel_count(const lk_backend *b) { int i = index_of(b); return i < 0 ? 0 : sets[i].calls(); }

@@ -1,0 +1,316 @@
+/* conv2d, conv2d_dx, conv2d_dw as products of the one core, their operands packed straight from the pictures
+ * (no column matrix exists in memory):
+ *   conv2d     per picture and group: w [O/g, K] x taps [K, pixels],  k = (kh, kw, c)
+ *   conv2d_dx  per picture, group and residue class mod stride: w' [C/g, K] x taps of dy [K, pixels of the class],
+ *              k = (kh, kw, o) over the taps on the class's lattice
+ *   conv2d_dw  per group: shifted x [(c, kh, kw), K] x dy' [K, O/g], k = (n, oh, ow); turned into dw at the end
+ * A tap in the padding is a +0 that takes part in the fma, as numerics.md rule 2 says. */
+#include "backend/cpu/kernels/conv.h"
+#include "backend/cpu/kernels/vec.h"
+#include <string.h>
+
+/* ---- taps as lanes: element (k = tap * channels + c, pixel) --------------------------------------------- */
+/* A grid of pixels (ph, pw) that reads a picture at (ph * sy + y[tap], pw * sx + x[tap]), +0 outside. */
+typedef struct {
+    const float *picture; int64_t channels, h, w;         /* [items, groups, channels, h, w] */
+    int64_t groups, sy, sx, grid_w, n_taps;
+    const int32_t *y, *x;                                 /* per tap */
+} taps;
+
+static const float *picture_of(const lk_operand *o) {
+    const taps *t = o->ctx;
+    return t->picture + (o->item * t->groups + o->group) * t->channels * t->h * t->w;
+}
+/* One vector of pixels at one tap: where its lanes lie. Runs of neighbours are loaded by mask. */
+typedef struct { int n; int64_t at[VW + 1]; vmask mask[VW + 1]; } runs;
+static void find_runs(const taps *t, int64_t r, int nr, int64_t y0, int64_t x0, runs *out) {
+    int64_t ph = r / t->grid_w, pw = r % t->grid_w;
+    out->n = 0;
+    for (int lane = 0; lane < nr; ph++, pw = 0) {
+        int len = (int)lk_k_min(nr - lane, t->grid_w - pw);
+        int64_t y = ph + y0, x = pw + x0, lo = lk_k_max(0, -x), hi = lk_k_min(len, t->w - x);
+        if (y >= 0 && y < t->h && lo < hi) {
+            out->at[out->n] = y * t->w + x - lane;
+            out->mask[out->n++] = v_mask(lane + (int)lo, lane + (int)hi);
+        }
+        lane += len;
+    }
+}
+static void copy_runs(const runs *r, const float *from, int64_t channel, int64_t n, float *to, int64_t ld) {
+    if (r->n == 0) for (int64_t c = 0; c < n; c++, to += ld) v_store(to, v_zero());
+    else if (r->n == 1) {
+        const float *p = from + r->at[0]; const vmask m = r->mask[0];
+        for (int64_t c = 0; c < n; c++, p += channel, to += ld) v_store(to, v_load_mask(p, m));
+    } else if (r->n == 2) {
+        const float *p = from + r->at[0], *q = from + r->at[1]; const vmask m = r->mask[0], l = r->mask[1];
+        for (int64_t c = 0; c < n; c++, p += channel, q += channel, to += ld) v_store(to, v_load_over(v_load_mask(p, m), q, l));
+    } else
+        for (int64_t c = 0; c < n; c++, from += channel, to += ld) {
+            vec v = v_load_mask(from + r->at[0], r->mask[0]);
+            for (int i = 1; i < r->n; i++) v = v_load_over(v, from + r->at[i], r->mask[i]);
+            v_store(to, v);
+        }
+}
+/* Strided pixels: lane by lane. */
+static void copy_strided(const taps *t, const float *from, int64_t r, int nr, int64_t y0, int64_t x0, int64_t n, float *to, int64_t ld) {
+    int32_t at[VW]; bool in[VW];
+    for (int l = 0; l < VW; l++) {
+        int64_t y = (r + l) / t->grid_w * t->sy + y0, x = (r + l) % t->grid_w * t->sx + x0;
+        in[l] = l < nr && y >= 0 && y < t->h && x >= 0 && x < t->w;
+        at[l] = in[l] ? (int32_t)(y * t->w + x) : 0;
+    }
+    for (int64_t c = 0; c < n; c++, from += t->h * t->w, to += ld)
+        for (int l = 0; l < VW; l++) { float v = from[at[l]]; to[l] = in[l] ? v : 0.0f; }
+}
+static void copy_taps(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
+    const taps *t = o->ctx;
+    const float *picture = picture_of(o);
+    const int64_t channel = t->h * t->w;
+    while (nk > 0) {
+        int64_t tap = k / t->channels, c = k % t->channels, n = lk_k_min(nk, t->channels - c);
+        for (int v = 0; v < ld; v += VW) {
+            int lanes = nr - v < VW ? nr - v : VW;
+            if (t->sy != 1 || t->sx != 1) { copy_strided(t, picture + c * channel, r + v, lanes, t->y[tap], t->x[tap], n, to + v, ld); continue; }
+            runs where = {0};
+            find_runs(t, r + v, lanes, t->y[tap], t->x[tap], &where);
+            copy_runs(&where, picture + c * channel, channel, n, to + v, ld);
+        }
+        to += n * ld; k += n; nk -= (int)n;
+    }
+}
+
+/* ---- weights --------------------------------------------------------------------------------------------- */
+typedef struct { const lk_kernel_call *call; lk_conv_geometry g; float *packed; } pack_job;
+static void pack_channels(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pack_job *j = ctx; (void)thread;
+    for (int64_t c = begin; c < end; c++) lk_conv_pack_channel(&j->g, j->call->in[1], j->packed, c);
+}
+static int64_t weight_floats(const lk_conv_geometry *g) { return (g->groups * g->cg * g->og * g->kh * g->kw + 15) / 16 * 16; }
+/* [g, kh, kw, C/g, O/g]: packed once if frozen, else now into `to`. A 1 x 1 kernel's stay [O, C/g]. */
+static const float *weights_of(const lk_kernel_call *call, const lk_conv_geometry *g, float *to) {
+    if (!lk_conv_packs(g)) return call->in[1];
+    if (call->packed && call->packed[1]) return call->packed[1];
+    pack_job j = {call, *g, to};
+    lk_parallel(call->pool, g->groups * g->cg, lk_k_max(1, LK_GRAIN / (g->og * g->kh * g->kw)), pack_channels, &j);
+    return to;
+}
+
+/* ---- conv2d ------------------------------------------------------------------------------------------------ */
+static void tap_offsets(const lk_conv_geometry *g, int32_t *y, int32_t *x) {
+    for (int64_t i = 0; i < g->kh; i++)
+        for (int64_t j = 0; j < g->kw; j++) { *y++ = (int32_t)(i * g->dh - g->top); *x++ = (int32_t)(j * g->dw - g->left); }
+}
+typedef struct {
+    const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
+    const float *weights; float *scratch; int64_t per_thread;
+    taps t; bool plain;                                   /* 1 x 1, stride 1, no padding: x is the matrix itself */
+} forward_job;
+static void forward_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
+    const forward_job *j = ctx;
+    const lk_conv_geometry *g = &j->g;
+    const int64_t k = g->kh * g->kw * g->cg, pixels = g->oh * g->ow;
+    const float *bias = j->call->node->n_in > 2 ? j->call->in[2] : NULL;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t pn = i % j->split.nt, pm = i / j->split.nt % j->split.mt, group = i / (j->split.nt * j->split.mt) % g->groups, item = i / (j->split.nt * j->split.mt * g->groups);
+        lk_product p = {.k = k, .c = (float *)j->call->out + (item * g->groups + group) * g->og * pixels, .ldc = pixels, .bias_row = bias ? bias + group * g->og : NULL};
+        p.a = (lk_operand){.layout = LK_BY_LANE, .p = j->weights + group * g->og * k, .stride = g->og};
+        if (!lk_conv_packs(g)) p.a.layout = LK_BY_ROW, p.a.stride = k;
+        p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
+        if (j->plain) p.b = (lk_operand){.layout = LK_BY_LANE, .p = j->t.picture + (item * g->groups + group) * g->cg * pixels, .stride = pixels};
+        int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc;
+        lk_gemm(&p, m0, lk_k_min(g->og, m0 + j->split.mc), n0, lk_k_min(pixels, n0 + j->split.nc), j->scratch + thread * j->per_thread);
+    }
+}
+static void conv2d(const lk_kernel_call *call) {
+    lk_contract_counted();
+    forward_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape), .per_thread = LK_SCRATCH};
+    const lk_conv_geometry *g = &j.g;
+    if (lk_conv_depthwise(g)) { lk_depthwise(call); return; }
+    float *work = call->work;
+    j.weights = weights_of(call, g, work);
+    int64_t taps_n = g->kh * g->kw, room = (2 * taps_n + 15) / 16 * 16;
+    int32_t *offset = (int32_t *)(work + weight_floats(g));
+    j.scratch = work + weight_floats(g) + room;
+    tap_offsets(g, offset, offset + taps_n);
+    j.t = (taps){call->in[0], g->cg, g->h, g->w, g->groups, g->sh, g->sw, g->ow, taps_n, offset, offset + taps_n};
+    j.plain = taps_n == 1 && g->sh == 1 && g->sw == 1 && !g->top && !g->left && g->h == g->oh && g->w == g->ow;
+    j.split = lk_split_make(g->n * g->groups, g->og, g->oh * g->ow, lk_pool_threads(call->pool));
+    lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, forward_pieces, &j);
+}
+
+/* ---- conv2d_dx ------------------------------------------------------------------------------------------------ */
+/* Input rows of one residue class: ih = first + stride * i. Tap kh is on its lattice when first + pad - kh * dil
+ * is divisible; it then reads dy row i + (first + pad - kh * dil) / stride. */
+typedef struct { int64_t first, count; int n; int32_t *tap, *offset; } axis_class;
+static void classify(int64_t first, int64_t size, int64_t stride, int64_t pad, int64_t dil, int64_t kernel, axis_class *c) {
+    c->first = first; c->n = 0;
+    c->count = first < size ? (size - first + stride - 1) / stride : 0;
+    for (int64_t k = 0; k < kernel; k++) {
+        int64_t at = first + pad - k * dil;
+        if (at % stride) continue;
+        c->tap[c->n] = (int32_t)k; c->offset[c->n++] = (int32_t)(at / stride);
+    }
+}
+typedef struct {
+    const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
+    const float *weights; float *scratch; int64_t per_thread;
+    axis_class rows, cols;                                /* this class */
+    int32_t *tap;                                         /* tap number (kh * kw_size + kw) by position in k */
+    taps t;
+} dx_job;
+/* Row c of the weights by k = (tap of the class, o). */
+static void copy_dx_weights(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
+    const dx_job *j = o->ctx;
+    const int64_t og = j->g.og;
+    for (int done = 0; done < nk; ) {
+        int64_t at = (k + done) / og, c = (k + done) % og, n = lk_k_min(nk - done, og - c);
+        const float *from = o->p + (j->tap[at] * j->g.cg + r) * og + c;
+        for (int i = 0; i < nr; i++) memcpy(to + i * ld + done, from + i * og, (size_t)n * sizeof *to);
+        done += (int)n;
+    }
+}
+static void dx_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
+    const dx_job *j = ctx;
+    const lk_conv_geometry *g = &j->g;
+    const int64_t pixels = j->rows.count * j->cols.count, plane = g->h * g->w;
+    const bool whole = g->sh == 1 && g->sw == 1;
+    float *scratch = j->scratch + thread * j->per_thread, *piece = scratch + LK_SCRATCH;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t pn = i % j->split.nt, pm = i / j->split.nt % j->split.mt, group = i / (j->split.nt * j->split.mt) % g->groups, item = i / (j->split.nt * j->split.mt * g->groups);
+        float *dx = (float *)j->call->out + (item * g->groups + group) * g->cg * plane;
+        int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc, m1 = lk_k_min(g->cg, m0 + j->split.mc), n1 = lk_k_min(pixels, n0 + j->split.nc);
+        lk_product p = {.k = j->t.n_taps * g->og, .c = dx, .ldc = plane};
+        const float *w = j->weights + group * g->og * g->cg * g->kh * g->kw;
+        p.a = (lk_operand){.layout = LK_BY_ROW, .p = w, .copy = copy_dx_weights, .ctx = j};
+        if (!lk_conv_packs(g)) p.a = (lk_operand){.layout = LK_BY_LANE, .p = w, .stride = g->cg};
+        p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
+        if (whole) { lk_gemm(&p, m0, m1, n0, n1, scratch); continue; }
+        p.c = piece - m0 * j->split.nc - n0; p.ldc = j->split.nc;
+        lk_gemm(&p, m0, m1, n0, n1, scratch);
+        for (int64_t c = m0; c < m1; c++)
+            for (int64_t q = n0; q < n1; q++) {
+                int64_t y = j->rows.first + q / j->cols.count * g->sh, x = j->cols.first + q % j->cols.count * g->sw;
+                dx[c * plane + y * g->w + x] = piece[(c - m0) * j->split.nc + q - n0];
+            }
+    }
+}
+static lk_split dx_split(const lk_conv_geometry *g, int threads) {
+    int64_t pixels = (g->h + g->sh - 1) / g->sh * ((g->w + g->sw - 1) / g->sw);
+    return lk_split_make(g->n * g->groups, g->cg, pixels, threads);
+}
+static int64_t dx_per_thread(const lk_conv_geometry *g, lk_split s) { return LK_SCRATCH + (g->sh == 1 && g->sw == 1 ? 0 : (s.mc * s.nc + 15) / 16 * 16); }
+static void conv2d_dx(const lk_kernel_call *call) {
+    lk_contract_counted();
+    dx_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape)};
+    const lk_conv_geometry *g = &j.g;
+    if (lk_conv_depthwise(g)) { lk_depthwise_dx(call); return; }
+    j.split = dx_split(g, lk_pool_threads(call->pool));
+    j.per_thread = dx_per_thread(g, j.split);
+    float *work = call->work;
+    j.weights = weights_of(call, g, work);
+    int64_t taps_n = g->kh * g->kw, room = (3 * taps_n + 2 * (g->kh + g->kw) + 15) / 16 * 16;
+    int32_t *table = (int32_t *)(work + weight_floats(g)), *y = table, *x = y + taps_n;
+    j.tap = x + taps_n;
+    j.rows.tap = j.tap + taps_n; j.rows.offset = j.rows.tap + g->kh;
+    j.cols.tap = j.rows.offset + g->kh; j.cols.offset = j.cols.tap + g->kw;
+    j.scratch = work + weight_floats(g) + room;
+    for (int64_t ry = 0; ry < g->sh; ry++)
+        for (int64_t rx = 0; rx < g->sw; rx++) {
+            classify(ry, g->h, g->sh, g->top, g->dh, g->kh, &j.rows);
+            classify(rx, g->w, g->sw, g->left, g->dw, g->kw, &j.cols);
+            if (!j.rows.count || !j.cols.count) continue;
+            int n = 0;
+            for (int a = 0; a < j.rows.n; a++)
+                for (int b = 0; b < j.cols.n; b++, n++) {
+                    j.tap[n] = j.rows.tap[a] * (int32_t)g->kw + j.cols.tap[b];
+                    y[n] = j.rows.offset[a]; x[n] = j.cols.offset[b];
+                }
+            j.t = (taps){call->in[0], g->og, g->oh, g->ow, g->groups, 1, 1, j.cols.count, n, y, x};
+            lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, dx_pieces, &j);
+        }
+}
+
+/* ---- conv2d_dw -------------------------------------------------------------------------------------------------- */
+typedef struct {
+    const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
+    float *turned, *scratch; bool swap;                   /* swap: rows are o, the result is dw itself */
+} dw_job;
+/* Row o of dy by k = (n, pixel). */
+static void copy_dy(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
+    const lk_conv_geometry *g = o->ctx;
+    const int64_t pixels = g->oh * g->ow;
+    for (int done = 0; done < nk; ) {
+        int64_t item = (k + done) / pixels, at = (k + done) % pixels, n = lk_k_min(nk - done, pixels - at);
+        const float *from = o->p + ((item * g->groups + o->group) * g->og + r) * pixels + at;
+        for (int i = 0; i < nr; i++) memcpy(to + i * ld + done, from + i * pixels, (size_t)n * sizeof *to);
+        done += (int)n;
+    }
+}
+/* n outputs of one row of y, seen through one tap: x[.., y, x0 + j * stride] or +0. Writes whole vectors. */
+static void copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t stride, int64_t n, float *to) {
+    if (!row) { for (int64_t j = 0; j < n; j += VW) v_store(to + j, v_zero()); return; }
+    if (stride != 1) { for (int64_t j = 0; j < n; j++) { int64_t x = x0 + j * stride; to[j] = x >= 0 && x < width ? row[x] : 0.0f; } return; }
+    for (int64_t j = 0; j < n; j += VW) {
+        int64_t x = x0 + j, lo = lk_k_min(VW, lk_k_max(0, -x)), hi = lk_k_max(lo, lk_k_min(lk_k_min(VW, n - j), width - x));
+        v_store(to + j, v_load_mask(row + x, v_mask((int)lo, (int)hi)));
+    }
+}
+/* Row (c, kh, kw) of shifted x by k = (n, oh, ow). */
+static void copy_shifted(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
+    const lk_conv_geometry *g = o->ctx;
+    const int64_t taps_n = g->kh * g->kw;
+    int64_t item = k / (g->oh * g->ow), oh = k / g->ow % g->oh, ow = k % g->ow;
+    for (int done = 0; done < nk; ) {
+        int64_t n = lk_k_min(nk - done, g->ow - ow);
+        for (int i = 0; i < nr; i++) {
+            int64_t c = (r + i) / taps_n, tap = (r + i) % taps_n, y = oh * g->sh + tap / g->kw * g->dh - g->top;
+            const float *row = y < 0 || y >= g->h ? NULL : o->p + (((item * g->groups + o->group) * g->cg + c) * g->h + y) * g->w;
+            copy_tap_row(row, g->w, ow * g->sw + tap % g->kw * g->dw - g->left, g->sw, n, to + i * ld + done);
+        }
+        done += (int)n; ow = 0;
+        if (++oh == g->oh) { oh = 0; item++; }
+    }
+}
+static void dw_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
+    const dw_job *j = ctx;
+    const lk_conv_geometry *g = &j->g;
+    const int64_t rows = g->cg * g->kh * g->kw, m = j->swap ? g->og : rows, n = j->swap ? rows : g->og;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t pn = i % j->split.nt, pm = i / j->split.nt % j->split.mt, group = i / (j->split.nt * j->split.mt);
+        lk_operand x = {.layout = LK_BY_ROW, .p = j->call->in[0], .copy = copy_shifted, .ctx = g, .group = group};
+        lk_operand dy = {.layout = LK_BY_ROW, .p = j->call->in[1], .copy = copy_dy, .ctx = g, .group = group};
+        lk_product p = {.a = j->swap ? dy : x, .b = j->swap ? x : dy, .k = g->n * g->oh * g->ow, .ldc = n};
+        p.c = (j->swap ? (float *)j->call->out : j->turned) + group * m * n;
+        int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc;
+        lk_gemm(&p, m0, lk_k_min(m, m0 + j->split.mc), n0, lk_k_min(n, n0 + j->split.nc), j->scratch + thread * LK_SCRATCH);
+    }
+}
+static void dw_turn(void *ctx, int64_t begin, int64_t end, int thread) {
+    const dw_job *j = ctx; (void)thread;
+    const int64_t rows = j->g.cg * j->g.kh * j->g.kw, og = j->g.og;
+    for (int64_t i = begin; i < end; i++) {             /* 64 outputs of a group */
+        int64_t per = (og + 63) / 64, group = i / per, o = i % per * 64;
+        lk_transpose(j->turned + group * rows * og + o, og, rows, lk_k_min(64, og - o), (float *)j->call->out + (group * og + o) * rows, rows);
+    }
+}
+static void conv2d_dw(const lk_kernel_call *call) {
+    lk_contract_counted();
+    dw_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape), .turned = call->work};
+    const lk_conv_geometry *g = &j.g;
+    const int64_t rows = g->cg * g->kh * g->kw;
+    j.scratch = j.turned + weight_floats(g);
+    j.swap = lk_swap_pays(rows, g->og);
+    j.split = j.swap ? lk_split_make(g->groups, g->og, rows, lk_pool_threads(call->pool)) : lk_split_make(g->groups, rows, g->og, lk_pool_threads(call->pool));
+    lk_parallel(call->pool, g->groups * j.split.mt * j.split.nt, 1, dw_pieces, &j);
+    if (!j.swap) lk_parallel(call->pool, g->groups * ((g->og + 63) / 64), 1, dw_turn, &j);
+}
+
+int64_t LK_KNAME(lk_conv_workspace)(const lk_node *node, const lk_shape *in, int threads) {
+    lk_conv_geometry g = lk_conv_geometry_of(node, in);
+    int64_t tables = (3 * g.kh * g.kw + 2 * (g.kh + g.kw) + 31) / 16 * 16, each = LK_SCRATCH;
+    if (node->op == LK_OP_conv2d_dx) each = dx_per_thread(&g, dx_split(&g, threads));
+    return (weight_floats(&g) + tables + each * threads) * (int64_t)sizeof(float);
+}
+void LK_KNAME(lk_kernels_conv)(lk_kernel *table) {
+    table[LK_OP_conv2d] = conv2d; table[LK_OP_conv2d_dx] = conv2d_dx; table[LK_OP_conv2d_dw] = conv2d_dw;
+}

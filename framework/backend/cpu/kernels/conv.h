@@ -1,0 +1,38 @@
+/* What the convolution kernels share: a node's geometry and the packed weights. */
+#ifndef LK_KERNELS_CONV_H
+#define LK_KERNELS_CONV_H
+#include "backend/cpu/kernels/gemm.h"
+
+typedef struct {
+    int64_t n, groups, cg, og;              /* pictures; channels in and out of one group */
+    int64_t h, w, oh, ow;                   /* x and y */
+    int64_t kh, kw, sh, sw, dh, dw, top, left;
+} lk_conv_geometry;
+/* Of a conv2d, conv2d_dx or conv2d_dw node. */
+static inline lk_conv_geometry lk_conv_geometry_of(const lk_node *node, const lk_shape *in) {
+    const lk_conv *a = &node->attr.conv;
+    const lk_shape x = node->op == LK_OP_conv2d_dx ? node->shape : in[0];
+    const lk_shape w = node->op == LK_OP_conv2d_dw ? node->shape : in[1];
+    const lk_shape y = node->op == LK_OP_conv2d ? node->shape : node->op == LK_OP_conv2d_dx ? in[0] : in[1];
+    lk_conv_geometry g = {.n = x.d[0], .h = x.d[2], .w = x.d[3], .oh = y.d[2], .ow = y.d[3], .kh = w.d[2], .kw = w.d[3], .top = a->pad[0], .left = a->pad[1]};
+    g.groups = a->groups ? a->groups : 1;
+    g.cg = w.d[1]; g.og = w.d[0] / g.groups;
+    g.sh = a->stride[0] ? a->stride[0] : 1; g.sw = a->stride[1] ? a->stride[1] : 1;
+    g.dh = a->dilation[0] ? a->dilation[0] : 1; g.dw = a->dilation[1] ? a->dilation[1] : 1;
+    return g;
+}
+static inline bool lk_conv_depthwise(const lk_conv_geometry *g) { return g->cg == 1 && g->og == 1; }
+static inline bool lk_conv_packs(const lk_conv_geometry *g) { return g->kh * g->kw > 1 && !lk_conv_depthwise(g); }
+/* Weights [O, C/g, kh, kw] -> [g, kh, kw, C/g, O/g], one input channel c of groups * cg. */
+static inline void lk_conv_pack_channel(const lk_conv_geometry *g, const float *w, float *packed, int64_t c) {
+    const int64_t taps = g->kh * g->kw, group = c / g->cg, ci = c % g->cg, per_o = g->cg * taps;
+    const float *from = w + group * g->og * per_o + ci * taps;
+    float *to = packed + group * g->og * per_o + ci * g->og;
+    lk_transpose(from, per_o, g->og, taps, to, g->cg * g->og);
+}
+/* depthwise.c: conv2d and conv2d_dx of one channel a group. */
+void LK_KNAME(lk_depthwise)(const lk_kernel_call *);
+void LK_KNAME(lk_depthwise_dx)(const lk_kernel_call *);
+#define lk_depthwise LK_KNAME(lk_depthwise)
+#define lk_depthwise_dx LK_KNAME(lk_depthwise_dx)
+#endif

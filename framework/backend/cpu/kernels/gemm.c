@@ -1,0 +1,260 @@
+/* The product core (gemm.h): a register tile of MR x NR outputs, instantiated for every height and width so
+ * that an edge costs what it holds, over b panels packed [k][NR] and a panels either [row][k] or [k][row]. */
+#include "backend/cpu/kernels/gemm.h"
+#include "backend/cpu/kernels/vec.h"
+#include <string.h>
+
+/* ---- the tile ------------------------------------------------------------------------------------- */
+typedef struct {
+    const float *a; int64_t a_k;       /* distance in k of a [k][row] panel; a [row][k] panel has LK_ROW_LD between rows */
+    const float *b; int64_t b_k;
+    int kc;
+    float *c; int64_t ldc;
+    const float *bias_row, *bias_col;  /* set in the last block only */
+    bool first;                        /* this block's chain is the value; else it is added */
+    int tail;                          /* lanes of the last vector that exist */
+} tile_call;
+typedef void (*tile_fn)(const tile_call *);
+
+/* mr, nv and by_k are constants where this is inlined. */
+static inline __attribute__((always_inline)) void tile(const tile_call *t, const int mr, const int nv, const bool by_k) {
+    const int64_t row = by_k ? 1 : LK_ROW_LD, ak = by_k ? t->a_k : 1, bk = t->b_k;
+    const float *a = t->a, *b = t->b;
+    vec acc[MR][NV];
+#pragma GCC unroll 16
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
+#pragma GCC unroll 2
+    for (int k = 0; k < t->kc; k++, a += ak, b += bk) {
+        vec bv[NV];
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+#pragma GCC unroll 16
+        for (int i = 0; i < mr; i++) {
+            vec av = v_set(a[i * row]);
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++) acc[i][j] = v_fma(av, bv[j], acc[i][j]);
+        }
+    }
+    const bool first = t->first, whole = t->tail == VW;
+    const vmask tail = v_mask(0, t->tail);
+    const float *bias_row = t->bias_row, *bias_col = t->bias_col;
+    float *c = t->c; const int64_t ldc = t->ldc;
+#pragma GCC unroll 16
+    for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) {
+            float *at = c + i * ldc + j * VW;
+            const bool cut = j == nv - 1 && !whole;
+            vec v = acc[i][j];
+            if (!first) v = v_add(cut ? v_load_mask(at, tail) : v_load(at), v);
+            if (bias_row) v = v_add(v, v_set(bias_row[i]));
+            if (bias_col) v = v_add(v, cut ? v_load_mask(bias_col + j * VW, tail) : v_load(bias_col + j * VW));
+            if (cut) v_store_mask(at, tail, v); else v_store(at, v);
+        }
+    }
+}
+#if defined(__AVX512F__)
+#define HEIGHTS(W) X(1, W) X(2, W) X(3, W) X(4, W) X(5, W) X(6, W) X(7, W) X(8, W) X(9, W) X(10, W) X(11, W) X(12, W) X(13, W) X(14, W)
+#define SIZES HEIGHTS(1) HEIGHTS(2)
+#elif defined(__AVX2__)
+#define HEIGHTS(W) X(1, W) X(2, W) X(3, W) X(4, W) X(5, W) X(6, W)
+#define SIZES HEIGHTS(1) HEIGHTS(2)
+#else
+#define HEIGHTS(W) X(1, W) X(2, W)
+#define SIZES HEIGHTS(1) HEIGHTS(2) HEIGHTS(3) HEIGHTS(4)
+#endif
+#define X(m, n) static void tile_row_##m##x##n(const tile_call *t) { tile(t, m, n, false); } \
+                static void tile_k_##m##x##n(const tile_call *t) { tile(t, m, n, true); }
+SIZES
+#undef X
+#define X(m, n) [0][m][n] = tile_row_##m##x##n, [1][m][n] = tile_k_##m##x##n,
+static const tile_fn tiles[2][MR + 1][NV + 1] = { SIZES };
+#undef X
+
+/* ---- transposition ---------------------------------------------------------------------------------- */
+/* A VW x VW square: rows of `from` become columns of `to`; nr rows and nc columns exist, missing rows read as +0. */
+#if defined(__AVX512F__)
+static void square(const float *from, int64_t ld, int nr, int nc, float *to, int64_t ld_to) {
+    __m512 r[16], t[16];
+    vmask m = v_mask(0, nc);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) r[i] = i < nr ? v_load_mask(from + i * ld, m) : v_zero();
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) { t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]); t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]); }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            __m512d p = _mm512_castps_pd(t[i + j]), q = _mm512_castps_pd(t[i + j + 2]);
+            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(p, q)); r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p, q));
+        }
+    /* r[4g + c]: rows 4g..4g+3 of columns c, c+4, c+8, c+12, one a 128-bit lane */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512 lo = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x44), hi = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xee);
+        __m512 lo2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x44), hi2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xee);
+        t[c] = _mm512_shuffle_f32x4(lo, lo2, 0x88); t[4 + c] = _mm512_shuffle_f32x4(lo, lo2, 0xdd);
+        t[8 + c] = _mm512_shuffle_f32x4(hi, hi2, 0x88); t[12 + c] = _mm512_shuffle_f32x4(hi, hi2, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) if (i < nc) v_store(to + i * ld_to, t[i]);
+}
+#elif defined(__AVX2__)
+static void square(const float *from, int64_t ld, int nr, int nc, float *to, int64_t ld_to) {
+    __m256 r[8], t[8];
+    vmask m = v_mask(0, nc);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) r[i] = i < nr ? v_load_mask(from + i * ld, m) : v_zero();
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) { t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]); t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]); }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            __m256d p = _mm256_castps_pd(t[i + j]), q = _mm256_castps_pd(t[i + j + 2]);
+            r[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(p, q)); r[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(p, q));
+        }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) { t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20); t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31); }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) if (i < nc) v_store(to + i * ld_to, t[i]);
+}
+#else
+static void square(const float *from, int64_t ld, int nr, int nc, float *to, int64_t ld_to) {
+    (void)ld; (void)nc; (void)ld_to;
+    *to = nr ? *from : 0.0f;
+}
+#endif
+/* rows [0, nr) x nk of `from` into a panel [k][width], missing rows +0. */
+static void rows_to_panel(const float *from, int64_t ld, int nr, int nk, float *to, int width) {
+    for (int i = 0; i < width; i += VW)
+        for (int k = 0; k < nk; k += VW) {
+            int have = nr - i < 0 ? 0 : nr - i < VW ? nr - i : VW;
+            square(from + i * ld + k, ld, have, nk - k < VW ? nk - k : VW, to + (int64_t)k * width + i, width);
+        }
+}
+void lk_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t cols, float *to, int64_t ld_to) {
+    float edge[VW * VW];
+    for (int64_t i = 0; i < rows; i += VW)
+        for (int64_t j = 0; j < cols; j += VW) {
+            int nr = (int)lk_k_min(VW, rows - i), nc = (int)lk_k_min(VW, cols - j);
+            const float *p = from + i * ld_from + j;
+            float *q = to + j * ld_to + i;
+            if (nr == VW) { square(p, ld_from, nr, nc, q, ld_to); continue; }
+            square(p, ld_from, nr, nc, edge, VW);
+            for (int c = 0; c < nc; c++) memcpy(q + c * ld_to, edge + c * VW, (size_t)nr * sizeof *q);
+        }
+}
+
+/* ---- packing ------------------------------------------------------------------------------------------ */
+/* A panel [k][width] of columns [j, j + n) of b, width a multiple of VW, +0 past n. */
+static void pack_b(const lk_operand *b, int64_t j, int n, int64_t k, int kc, float *to, int width, float *rows) {
+    if (b->layout == LK_BY_ROW) {
+        const float *from = b->p + j * b->stride + k; int64_t ld = b->stride;
+        if (b->copy) { b->copy(b, j, n, k, kc, rows, LK_ROW_LD); from = rows; ld = LK_ROW_LD; }
+        rows_to_panel(from, ld, n, kc, to, width);
+        return;
+    }
+    if (b->copy) { b->copy(b, j, n, k, kc, to, width); return; }
+    const float *from = b->p + k * b->stride + j;
+    const int last = width / VW - 1;
+    const vmask tail = v_mask(0, n - last * VW);
+    for (int i = 0; i < kc; i++, from += b->stride, to += width) {
+        for (int v = 0; v < last; v++) v_store(to + v * VW, v_load(from + v * VW));
+        v_store(to + last * VW, v_load_mask(from + last * VW, tail));
+    }
+}
+/* The panel of rows [i, i + m) of a: [row][k] for BY_ROW, [k][row] for BY_LANE (read in place where few tiles would use a copy). */
+static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int kc, float *to, bool in_place, int64_t *a_k) {
+    if (a->layout == LK_BY_ROW) {
+        *a_k = 1;
+        if (a->copy) { a->copy(a, i, m, k, kc, to, LK_ROW_LD); return to; }
+        const float *from = a->p + i * a->stride + k;
+        for (int r = 0; r < m; r++) memcpy(to + r * LK_ROW_LD, from + r * a->stride, (size_t)kc * sizeof *to);
+        return to;
+    }
+    enum { W = (MR + VW - 1) / VW * VW };
+    *a_k = W;
+    if (a->copy) { a->copy(a, i, m, k, kc, to, W); return to; }
+    const float *from = a->p + k * a->stride + i;
+    if (in_place) { *a_k = a->stride; return from; }
+    const int last = (m - 1) / VW;
+    const vmask tail = v_mask(0, m - last * VW);
+    float *q = to;
+    for (int j = 0; j < kc; j++, from += a->stride, q += W) {
+        for (int v = 0; v < last; v++) v_store(q + v * VW, v_load(from + v * VW));
+        v_store_mask(q + last * VW, tail, v_load_mask(from + last * VW, tail));
+    }
+    return to;
+}
+
+/* ---- the loops ----------------------------------------------------------------------------------------- */
+static int panels(int64_t n, int size) { return (int)((n + size - 1) / size); }
+/* Heights as equal as they come: 64 rows are 13+13+13+13+12, not 14+14+14+14+8. */
+static int64_t cut(int64_t n, int parts, int part) { return n * part / parts; }
+
+static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    for (int64_t i = m0; i < m1; i++)
+        for (int64_t j = n0; j < n1; j++) {
+            float v = 0.0f;
+            if (p->bias_row) v += p->bias_row[i];
+            if (p->bias_col) v += p->bias_col[j];
+            p->c[i * p->ldc + j] = v;
+        }
+}
+/* One block of k for a strip of at most LK_NC columns. */
+static void strip(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k, int kc, float *scratch) {
+    float *a_panel = scratch, *rows = a_panel + 16 * LK_ROW_LD, *b_panels = scratch + 48 * LK_ROW_LD;
+    const int mp = panels(m1 - m0, MR), np = panels(n1 - n0, NR);
+    const bool in_place_b = !p->b.copy && p->b.layout == LK_BY_LANE && mp <= 2, last = k + kc == p->k;
+    for (int j = 0; j < np; j++) {
+        int64_t at = n0 + (int64_t)j * NR;
+        int n = (int)lk_k_min(NR, n1 - at);
+        if (in_place_b && n == NR) continue;
+        pack_b(&p->b, at, n, k, kc, b_panels + (int64_t)j * NR * kc, (n + VW - 1) / VW * VW, rows);
+    }
+    for (int i = 0; i < mp; i++) {
+        int64_t top = m0 + cut(m1 - m0, mp, i);
+        int m = (int)(m0 + cut(m1 - m0, mp, i + 1) - top);
+        tile_call t = {.kc = kc, .ldc = p->ldc, .first = k == 0 && !p->add, .bias_row = last && p->bias_row ? p->bias_row + top : NULL};
+        t.a = pack_a(&p->a, top, m, k, kc, a_panel, np <= 2, &t.a_k);
+        const tile_fn *fn = tiles[p->a.layout == LK_BY_LANE][m];
+        for (int j = 0; j < np; j++) {
+            int64_t at = n0 + (int64_t)j * NR;
+            int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
+            t.b = b_panels + (int64_t)j * NR * kc; t.b_k = nv * VW;
+            if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
+            t.c = p->c + top * p->ldc + at;
+            t.tail = n - (nv - 1) * VW;
+            t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
+            fn[nv](&t);
+        }
+    }
+}
+void lk_gemm(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *scratch) {
+    if (m0 >= m1 || n0 >= n1) return;
+    if (p->k <= 0) { empty_sum(p, m0, m1, n0, n1); return; }
+    for (int64_t n = n0; n < n1; n += LK_NC)
+        for (int64_t k = 0; k < p->k; k += LK_KC)
+            strip(p, m0, m1, n, lk_k_min(n1, n + LK_NC), k, (int)lk_k_min(LK_KC, p->k - k), scratch);
+}
+
+/* ---- cutting for threads --------------------------------------------------------------------------------- */
+lk_split lk_split_make(int64_t batches, int64_t m, int64_t n, int threads) {
+    lk_split s = {.mc = lk_k_max(m, 1), .nc = lk_k_max(1, lk_k_min(n, LK_NC)), .mt = 1, .nt = 1};
+    for (;;) {
+        s.mt = lk_k_max(1, (m + s.mc - 1) / s.mc); s.nt = lk_k_max(1, (n + s.nc - 1) / s.nc);
+        int64_t pieces = batches * s.mt * s.nt;
+        if (threads <= 1 || pieces >= 4 * threads || (pieces >= threads && pieces % threads == 0)) return s;
+        if (s.nc > NR && s.nc >= s.mc) s.nc = (s.nc / 2 + NR - 1) / NR * NR;
+        else if (s.mc > MR) s.mc = (s.mc + 1) / 2;
+        else if (s.nc > NR) s.nc = (s.nc / 2 + NR - 1) / NR * NR;
+        else return s;
+    }
+}
+bool lk_swap_pays(int64_t m, int64_t n) {
+    int64_t as_is = m * ((n + VW - 1) / VW * VW), swapped = n * ((m + VW - 1) / VW * VW);
+    return swapped + swapped / 2 < as_is;
+}
