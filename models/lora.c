@@ -1,0 +1,281 @@
+/* Adapters while a graph is built: which modules they join, the nodes they add, their initial values. See lora.h.
+ *
+ *   LoRA, rsLoRA   y + s B(A(drop(x)))                       s = alpha / r (rsLoRA: alpha / sqrt r), times the adapter's weight
+ *   DoRA           m / ||W + s BA|| (W x + s B A x) + bias     the norm per output row, detached from the gradient (Liu et al. 2024, section 4.3)
+ *
+ * A convolution's A has its kernel, stride and padding; B is 1x1. Several adapters add their branches to the same base output.
+ * An adapter may join several graphs; a module met twice in one graph has one set of params. */
+#include "models/lora_internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- life --------------------------------------------------------------------------------------------------------- */
+
+static const char *const *copy_names(lk_arena *arena, const char *const *names, int *n) {
+    for (*n = 0; names && names[*n]; ) ++*n;
+    const char **copy = lk_alloc(arena, (size_t)(*n + 1) * sizeof *copy);
+    for (int i = 0; i < *n; i++) copy[i] = lk_strdup(arena, names[i]);
+    return copy;
+}
+
+static const void *copy_values(lk_arena *arena, const void *values, size_t bytes) {
+    if (!bytes) return NULL;
+    return memcpy(lk_alloc(arena, bytes), values, bytes);
+}
+
+lk_adapter *lk_adapter_new(lk_lora_config config, const char *prefix) {
+    lk_arena *arena = lk_arena_new();
+    lk_adapter *a = lk_alloc(arena, sizeof *a);
+    int n;
+    a->arena = arena;
+    a->prefix = lk_strdup(arena, prefix ? prefix : "");
+    a->config = config;
+    a->config.targets = copy_names(arena, config.targets, &n);
+    a->config.rank_names = copy_names(arena, config.rank_names, &n);
+    a->config.rank_values = copy_values(arena, config.rank_values, (size_t)n * sizeof(int));
+    a->config.alpha_names = copy_names(arena, config.alpha_names, &n);
+    a->config.alpha_values = copy_values(arena, config.alpha_values, (size_t)n * sizeof(double));
+    a->seed = a->step = a->samples = a->weight = LK_NONE;
+    return a;
+}
+
+void lk_adapter_free(lk_adapter *a) {
+    if (!a) return;
+    free(a->module);
+    free(a->seen);
+    free(a->params);
+    lk_arena_free(a->arena);
+}
+
+void lk_adapter_training(lk_adapter *a, bool on, lk_val seed, lk_val step, lk_val samples) {
+    a->training = on; a->seed = seed; a->step = step; a->samples = samples;
+}
+void lk_adapter_weight(lk_adapter *a, lk_val weight) { a->weight = weight; }
+const lk_lora_config *lk_adapter_config(const lk_adapter *a) { return &a->config; }
+
+int lk_adapter_modules(const lk_adapter *a) {
+    int n = 0;
+    for (int i = 0; i < a->n; i++) n += a->module[i].g == a->module[a->n - 1].g;
+    return n;
+}
+
+int lk_adapter_params(const lk_adapter *adapter, const lk_graph *g, const lk_val **out) {
+    lk_adapter *a = (lk_adapter *)adapter;                  /* the list is a cache inside the adapter */
+    int n = 0;
+    free(a->params);
+    a->params = lk_xcalloc((size_t)a->n * 3 + 1, sizeof *a->params);
+    for (int i = 0; i < a->n; i++) {
+        const lk_lora_module *m = &a->module[i];
+        if (m->g != g) continue;
+        a->params[n++] = m->a;
+        a->params[n++] = m->b;
+        if (lk_ok(m->magnitude)) a->params[n++] = m->magnitude;
+    }
+    *out = a->params;
+    return n;
+}
+
+/* ---- which modules -------------------------------------------------------------------------------------------------- */
+
+static int find_spelling(const lk_adapter *a, const char *const *names, const char *module) {
+    for (int i = 0; names && names[i]; i++) if (lk_lora_spells(names[i], module, a->layers, false)) return i;
+    return -1;
+}
+
+static void note_seen(lk_adapter *a, const char *module) {
+    for (int i = a->n_seen - 1; i >= 0; i--) if (!strcmp(a->seen[i], module)) return;
+    if (a->n_seen == a->cap_seen) {
+        a->cap_seen = a->cap_seen ? 2 * a->cap_seen : 256;
+        a->seen = lk_xrealloc(a->seen, (size_t)a->cap_seen * sizeof *a->seen);
+    }
+    a->seen[a->n_seen++] = lk_strdup(a->arena, module);
+    a->layers = lk_lora_layers_after(a->layers, module);
+}
+
+static lk_lora_module *known_module(lk_adapter *a, const lk_graph *g, const char *name) {
+    for (int i = 0; i < a->n; i++) if (a->module[i].g == g && !strcmp(a->module[i].name, name)) return &a->module[i];
+    return NULL;
+}
+
+double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return c->kind == LK_RSLORA ? alpha / __builtin_sqrt((double)r) : alpha / r; }
+
+static lk_val adapter_param(lk_graph *g, const lk_adapter *a, const char *module, const char *leaf, lk_shape shape) {
+    char *name = lk_xfmt("%s%s.%s", a->prefix, module, leaf);
+    lk_val v = lk_param(g, name, shape, LK_MEM_ADAPTER);
+    free(name);
+    return v;
+}
+
+/* The module's record and params, or NULL if no target names it. */
+static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val w) {
+    lk_lora_module *known = known_module(a, g, name);
+    note_seen(a, name);
+    if (known) return known;
+    if (find_spelling(a, a->config.targets, name) < 0) return NULL;
+    int rank_row = find_spelling(a, a->config.rank_names, name), alpha_row = find_spelling(a, a->config.alpha_names, name);
+    lk_shape s = lk_shape_of(g, w);
+    lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w, .magnitude = LK_NONE };
+    m.r = rank_row >= 0 ? a->config.rank_values[rank_row] : a->config.r;
+    m.alpha = alpha_row >= 0 ? a->config.alpha_values[alpha_row] : a->config.alpha;
+    if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
+    m.a = adapter_param(g, a, name, "lora_A.weight", m.conv ? LK_SHAPE(m.r, s.d[1], s.d[2], s.d[3]) : LK_SHAPE(m.r, s.d[1]));
+    m.b = adapter_param(g, a, name, "lora_B.weight", m.conv ? LK_SHAPE(s.d[0], m.r, 1, 1) : LK_SHAPE(s.d[0], m.r));
+    if (a->config.kind == LK_DORA) m.magnitude = adapter_param(g, a, name, "lora_magnitude_vector", m.conv ? LK_SHAPE(1, s.d[0], 1, 1) : LK_SHAPE(s.d[0]));
+    if (a->n == a->cap) {
+        a->cap = a->cap ? 2 * a->cap : 128;
+        a->module = lk_xrealloc(a->module, (size_t)a->cap * sizeof *a->module);
+    }
+    a->module[a->n] = m;
+    return &a->module[a->n++];
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------------------------------- */
+
+static bool drops(const lk_adapter *a) { return a->training && a->config.dropout > 0; }
+
+/* Streams are at most 47 bytes and module names longer: the name's digest stands for it. */
+static void dropout_stream(const lk_adapter *a, const char *module, char stream[48]) {
+    char hex[65];
+    char *full = lk_xfmt("%s%s.dropout", a->prefix, module);
+    lk_sha256_of(full, strlen(full), hex);
+    free(full);
+    memcpy(stream, "dropout.", 8);
+    memcpy(stream + 8, hex, 32);
+    stream[40] = 0;
+}
+
+/* Inverted dropout; x's first axis is the samples' or a multiple of it, sample outermost. */
+static lk_val drop(lk_graph *g, const lk_adapter *a, const char *module, lk_val x) {
+    if (!drops(a)) return x;
+    char stream[48];
+    dropout_stream(a, module, stream);
+    double keep = 1.0 - a->config.dropout;
+    int64_t batch = lk_dim(g, a->samples, 0), numel = lk_numel(lk_shape_of(g, x));
+    if (keep <= 0 || batch < 1 || numel % batch) {
+        lk_graph_fail(g, LK_EINPUT, "dropout %g on %s: must be below 1, and the input's %lld elements divisible by the %lld samples", a->config.dropout, module,
+                      (long long)numel, (long long)batch);
+        return LK_NONE;
+    }
+    lk_val u = lk_reshape(g, lk_randu(g, a->seed, a->step, a->samples, stream, LK_SHAPE(batch, numel / batch)), lk_shape_of(g, x));
+    return lk_scale(g, lk_mul(g, x, lk_less(g, u, lk_scalar(g, keep))), 1.0 / keep);
+}
+
+static lk_val times_scale(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val branch) {
+    double s = lk_lora_scale(&a->config, m->r, m->alpha);
+    return lk_ok(a->weight) ? lk_mul(g, branch, lk_scale(g, a->weight, s)) : lk_scale(g, branch, s);
+}
+
+static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv) { return conv ? lk_conv2d(g, x, w, LK_NONE, *conv) : lk_linear(g, x, w, LK_NONE); }
+
+/* Norm of each output row of W + s BA, shaped as the magnitude is; a constant to the gradient. */
+static lk_val row_norms(lk_graph *g, const lk_adapter *a, const lk_lora_module *m) {
+    lk_shape s = lk_shape_of(g, m->w);
+    int64_t columns = lk_numel(s) / (s.d[0] ? s.d[0] : 1);
+    lk_val ba = lk_matmul(g, lk_reshape(g, m->b, LK_SHAPE(s.d[0], m->r)), lk_reshape(g, m->a, LK_SHAPE(m->r, columns)), LK_NONE, (lk_mm){ 0 });
+    lk_val whole = lk_add(g, lk_reshape(g, m->w, LK_SHAPE(s.d[0], columns)), times_scale(g, a, m, ba));
+    lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, whole), (lk_axes){ .n = 1, .axis = { 1 } }));
+    return lk_reshape(g, lk_detach(g, norm), lk_shape_of(g, m->magnitude));
+}
+
+/* (m/norm - 1) W x + m/norm s BA x: added to the base output, whose bias stays unscaled. */
+static lk_val dora_branch(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val base, lk_val low_rank) {
+    lk_val factor = lk_div(g, m->magnitude, row_norms(g, a, m));
+    return lk_add(g, lk_mul(g, lk_shift(g, factor, -1), base), lk_mul(g, factor, low_rank));
+}
+
+static lk_val base_without_bias(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val dropped, lk_val bias, lk_val y, const lk_conv *conv) {
+    if (drops(a)) return apply_weight(g, dropped, m->w, conv);
+    if (!lk_ok(bias)) return y;
+    return lk_sub(g, y, conv ? lk_reshape(g, bias, LK_SHAPE(lk_dim(g, bias, 0), 1, 1)) : bias);
+}
+
+static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
+    lk_val dropped = drop(g, a, m->name, x);
+    lk_val h = apply_weight(g, dropped, m->a, conv);
+    lk_conv pointwise = { .stride = { 1, 1 } };
+    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->b, conv ? &pointwise : NULL));
+    return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
+}
+
+static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, const lk_conv *conv) {
+    lk_graph *g = net->g;
+    lk_val sum = y;
+    char *name = lk_xfmt("%s%s", net->prefix, module);
+    for (int i = 0; i < net->n_adapters; i++) {
+        const lk_lora_module *m = join(net->adapters[i], g, name, w);
+        if (!m) continue;
+        if (conv && conv->groups > 1) lk_graph_fail(g, LK_EINPUT, "LoRA on %s: a convolution in %d groups is not implemented", name, conv->groups);
+        lk_lora_module copy = *m;
+        sum = lk_add(g, sum, branch_of(g, net->adapters[i], &copy, x, bias, y, conv));
+    }
+    free(name);
+    return sum;
+}
+
+lk_val lk_adapter_linear(const lk_net *net, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y) { return with_adapters(net, module, x, w, bias, y, NULL); }
+lk_val lk_adapter_conv2d(const lk_net *net, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, lk_conv conv) {
+    return with_adapters(net, module, x, w, bias, y, &conv);
+}
+
+/* ---- initial values --------------------------------------------------------------------------------------------------- */
+
+static lk_err init_a(lk_exec *exec, const lk_lora_module *m, uint64_t seed) {
+    lk_shape s = lk_shape_of(m->g, m->a);
+    int64_t n = lk_numel(s);
+    float bound = (float)(1.0 / __builtin_sqrt((double)(n / s.d[0])));       /* Kaiming with a = sqrt 5: sqrt(6 / ((1 + 5) fan_in)) */
+    char *stream = lk_xfmt("%s.lora_A.weight", m->name);
+    uint64_t key = lk_stream_key(seed, stream);
+    float *x = lk_xaligned((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++) x[i] = bound * (2.0f * lk_philox_uniform(key, 0, 0, (uint64_t)i) - 1.0f);
+    lk_err err = lk_exec_set(exec, m->a, x, n);
+    free(x);
+    free(stream);
+    return err;
+}
+
+static lk_err set_zero(lk_exec *exec, lk_val v, int64_t n) {
+    float *x = lk_xcalloc((size_t)n, sizeof *x);
+    lk_err err = lk_exec_set(exec, v, x, n);
+    free(x);
+    return err;
+}
+
+/* The magnitude starts as W's row norms, by the very operations row_norms runs, so that the factor is exactly 1. */
+static lk_err norms_of(const float *w, int64_t rows, int64_t columns, float *out) {
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec = NULL;
+    lk_val x = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns));
+    lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, x), (lk_axes){ .n = 1, .axis = { 1 } }));
+    lk_err err = lk_graph_error(g);
+    if (!err) err = lk_exec_new(g, &norm, 1, (lk_exec_opts){ 0 }, &exec);
+    if (!err) err = lk_exec_set(exec, x, w, rows * columns);
+    if (!err) err = lk_exec_run(exec);
+    if (!err) err = lk_exec_get(exec, norm, out, rows);
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    return err;
+}
+
+static lk_err init_magnitude(lk_exec *exec, const lk_lora_module *m) {
+    lk_shape s = lk_shape_of(m->g, m->w);
+    int64_t n = lk_numel(s), rows = s.d[0];
+    float *w = lk_xaligned((size_t)n * sizeof *w), *norms = lk_xaligned((size_t)rows * sizeof *norms);
+    lk_err err = lk_exec_get(exec, m->w, w, n);
+    if (!err) err = norms_of(w, rows, n / rows, norms);
+    if (!err) err = lk_exec_set(exec, m->magnitude, norms, rows);
+    free(w);
+    free(norms);
+    return err;
+}
+
+lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
+    const lk_graph *g = lk_exec_graph(exec);
+    for (int i = 0; i < a->n; i++) {
+        const lk_lora_module *m = &a->module[i];
+        if (m->g != g) continue;
+        LK_TRY(init_a(exec, m, seed));
+        LK_TRY(set_zero(exec, m->b, lk_numel(lk_shape_of(g, m->b))));
+        if (lk_ok(m->magnitude)) LK_TRY(init_magnitude(exec, m));
+    }
+    return LK_OK;
+}

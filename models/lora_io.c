@@ -1,0 +1,284 @@
+/* Adapter files: PEFT, diffusers and kohya are read, PEFT is written. See lora.h.
+ *
+ * Which of the three a file is, each key tells for itself (diffusers' own scripts mix two spellings in one file). Nothing is skipped:
+ * a key no table row knows, a module without its other half, a half of the wrong shape, a module the model does not adapt: each is refused
+ * with file and key.
+ *
+ * alpha: kohya stores one tensor a module; diffusers a JSON in the header, else alpha is the rank; PEFT adapter_config.json
+ * beside the file, and our files carry the same JSON in the header. */
+#include "models/lora_internal.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { HALF_A, HALF_B, ALPHA, MAGNITUDE, PART_COUNT } part;
+/* The end of a key says what it holds; `kohya`: alpha is in tensors. */
+static const struct { const char *end; part part; bool kohya; } endings[] = {
+    { ".lora_A.weight", HALF_A }, { ".lora_B.weight", HALF_B }, { ".lora.down.weight", HALF_A }, { ".lora.up.weight", HALF_B },
+    { ".lora_down.weight", HALF_A, true }, { ".lora_up.weight", HALF_B, true }, { ".alpha", ALPHA, true },
+    { ".lora_magnitude_vector", MAGNITUDE }, { ".lora_magnitude_vector.weight", MAGNITUDE }, { ".dora_scale", MAGNITUDE, true },
+    { "_lora.down.weight", HALF_A }, { "_lora.up.weight", HALF_B } };
+static const char *const half_names[] = { "lora_A (down)", "lora_B (up)", "alpha", "magnitude" };
+static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
+static const char peft_prefix[] = "base_model.model.";
+
+typedef struct {
+    const char *name;                         /* the module as the file spells it, leading part removed */
+    const lk_tensor *t[PART_COUNT];
+    int r; double alpha; bool has_alpha;
+} entry;
+typedef struct {
+    lk_st *st; const char *path; lk_arena *arena;
+    entry *e; int n;
+    const char *component;                    /* "unet." or "" */
+    bool peft, kohya, rslora, dora;
+    json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
+    const char *config_prefix;                /* of its keys: "" or "unet." */
+} adapter_file;
+
+/* ---- keys to entries --------------------------------------------------------------------------------------------------- */
+
+static char *old_processor_name(lk_arena *arena, const char *name) {           /* attn1.processor.to_q -> attn1.to_q; to_out -> to_out.0 */
+    const char *at = strstr(name, ".processor.");
+    if (!at) return lk_strdup(arena, name);
+    const char *rest = at + strlen(".processor.");
+    return lk_fmt(arena, "%.*s.%s%s", (int)(at - name), name, rest, !strcmp(rest, "to_out") ? ".0" : "");
+}
+
+static const char *without_prefix(adapter_file *f, const char *name) {
+    if (lk_starts(name, peft_prefix)) { f->peft = true; return name + strlen(peft_prefix); }
+    for (size_t i = 0; i < sizeof components / sizeof *components; i++)
+        if (lk_starts(name, components[i])) { f->component = components[i]; return name + strlen(components[i]); }
+    return name;
+}
+
+static entry *entry_named(adapter_file *f, const char *name) {
+    for (int i = f->n - 1; i >= 0; i--) if (!strcmp(f->e[i].name, name)) return &f->e[i];
+    f->e[f->n].name = name;
+    return &f->e[f->n++];
+}
+
+static lk_err unknown_key(const adapter_file *f, const char *key) {
+    return lk_error(LK_EINPUT, "%s: key '%s' is no part of a LoRA this library reads; expected a name ending in .lora_A.weight, .lora_B.weight, .lora.down.weight, "
+                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha or .lora_magnitude_vector", f->path, key);
+}
+
+static lk_err place_key(adapter_file *f, const lk_tensor *t) {
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        if (!lk_ends(t->name, endings[i].end)) continue;
+        const char *inner = without_prefix(f, t->name);
+        size_t n = strlen(inner), m = strlen(endings[i].end);
+        if (n <= m) return unknown_key(f, t->name);
+        char *name = old_processor_name(f->arena, lk_fmt(f->arena, "%.*s", (int)(n - m), inner));
+        entry *e = entry_named(f, name);
+        if (e->t[endings[i].part]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].part]->name, t->name, half_names[endings[i].part], name);
+        e->t[endings[i].part] = t;
+        f->kohya |= endings[i].kohya;
+        f->dora |= endings[i].part == MAGNITUDE;
+        return LK_OK;
+    }
+    return unknown_key(f, t->name);
+}
+
+static lk_err check_pair(const adapter_file *f, entry *e) {
+    const lk_tensor *a = e->t[HALF_A], *b = e->t[HALF_B];
+    if (!a || !b) {
+        const lk_tensor *have = a ? a : b ? b : e->t[ALPHA] ? e->t[ALPHA] : e->t[MAGNITUDE];
+        return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, half_names[a ? HALF_B : HALF_A], e->name, have->name);
+    }
+    if (a->rank < 2 || b->rank < 2 || a->d[0] < 1 || a->d[0] != b->d[1])
+        return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld in its first axis and '%s' %lld in its second; they must agree", f->path, a->name,
+                        (long long)(a->rank ? a->d[0] : 0), b->name, (long long)(b->rank > 1 ? b->d[1] : 0));
+    if (a->d[0] > 1 << 20) return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld; at most 1048576 is allowed", f->path, a->name, (long long)a->d[0]);
+    e->r = (int)a->d[0];
+    if (f->dora && !e->t[MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector, others of the file do (DoRA)", f->path, e->name);
+    return LK_OK;
+}
+
+/* ---- alpha ---------------------------------------------------------------------------------------------------------------- */
+
+static const json_t *config_value(const adapter_file *f, const char *key) {
+    char name[128];
+    if (!f->config || strlen(f->config_prefix) + strlen(key) >= sizeof name) return NULL;
+    strcpy(name, f->config_prefix);
+    strcat(name, key);
+    const json_t *v = json_object_get(f->config, name);
+    return json_is_null(v) ? NULL : v;
+}
+
+/* Options of PEFT that would change the result and that we do not build. */
+static lk_err check_config(const adapter_file *f) {
+    static const char *const must_be_false[] = { "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora" };
+    static const char *const must_be_absent[] = { "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "alora_invocation_tokens", "arrow_config" };
+    for (size_t i = 0; i < sizeof must_be_false / sizeof *must_be_false; i++)
+        if (json_is_true(config_value(f, must_be_false[i]))) return lk_error(LK_EINPUT, "%s: its config says %s = true, which is not implemented", f->path, must_be_false[i]);
+    for (size_t i = 0; i < sizeof must_be_absent / sizeof *must_be_absent; i++)
+        if (config_value(f, must_be_absent[i])) return lk_error(LK_EINPUT, "%s: its config gives %s, which is not implemented", f->path, must_be_absent[i]);
+    const char *type = json_string_value(config_value(f, "peft_type")), *bias = json_string_value(config_value(f, "bias"));
+    if (type && strcmp(type, "LORA")) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; only LORA is implemented", f->path, type);
+    if (bias && strcmp(bias, "none")) return lk_error(LK_EINPUT, "%s: its config says bias = %s; only none is implemented", f->path, bias);
+    return LK_OK;
+}
+
+static lk_err read_config(adapter_file *f) {
+    const char *ours = lk_st_meta(f->st, "adapter_config"), *theirs = lk_st_meta(f->st, "lora_adapter_metadata");
+    f->config_prefix = "";
+    if (f->peft && ours) LK_TRY(lk_json_parse(ours, strlen(ours), f->path, &f->config));
+    else if (f->peft) {
+        const char *slash = strrchr(f->path, '/');
+        char *beside = lk_fmt(f->arena, "%.*sadapter_config.json", slash ? (int)(slash - f->path + 1) : 0, f->path);
+        LK_TRY(lk_err_wrap(lk_json_load(beside, &f->config), "%s: PEFT keeps alpha in adapter_config.json beside the file", f->path));
+    } else if (!f->kohya && theirs) {
+        LK_TRY(lk_json_parse(theirs, strlen(theirs), f->path, &f->config));
+        f->config_prefix = f->component;
+    }
+    if (f->config && !json_is_object(f->config)) return lk_error(LK_EINPUT, "%s: its adapter config is not a JSON object", f->path);
+    f->rslora = json_is_true(config_value(f, "use_rslora"));
+    if (json_is_true(config_value(f, "use_dora")) != f->dora && f->config)
+        return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
+    if (f->rslora && f->dora) return lk_error(LK_EINPUT, "%s: rsLoRA and DoRA together are not implemented", f->path);
+    return check_config(f);
+}
+
+/* alpha_pattern's keys are module names or their ends after a '.'. */
+static bool pattern_alpha(const adapter_file *f, const char *module, double *alpha) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)config_value(f, "alpha_pattern"), key, value)
+        if (json_is_number(value) && lk_lora_spells(key[0] == '^' ? key + 1 : key, module, 0, false)) { *alpha = json_number_value(value); return true; }
+    return false;
+}
+
+static lk_err find_alpha(const adapter_file *f, entry *e) {
+    const json_t *whole = config_value(f, "lora_alpha");
+    if (e->t[ALPHA]) {
+        if (e->t[ALPHA]->numel != 1) return lk_error(LK_ESHAPE, "%s: '%s' holds %lld numbers; expected 1", f->path, e->t[ALPHA]->name, (long long)e->t[ALPHA]->numel);
+        LK_TRY(lk_st_f64(e->t[ALPHA], &e->alpha));
+    } else if (!pattern_alpha(f, e->name, &e->alpha)) {
+        if (f->peft && !json_is_number(whole)) return lk_error(LK_EINPUT, "%s: its adapter config has no lora_alpha", f->path);
+        e->alpha = json_is_number(whole) ? json_number_value(whole) : e->r;
+    }
+    return isfinite(e->alpha) ? LK_OK : lk_error(LK_EINPUT, "%s: alpha of module '%s' is not a finite number", f->path, e->name);
+}
+
+/* ---- a whole file ------------------------------------------------------------------------------------------------------------ */
+
+static void close_file(adapter_file *f) {
+    json_decref(f->config);
+    lk_st_close(f->st);
+    lk_arena_free(f->arena);
+}
+
+static lk_err read_entries(adapter_file *f) {
+    int n = lk_st_count(f->st);
+    if (!n) return lk_error(LK_EINPUT, "%s: no tensors", f->path);
+    f->e = lk_alloc(f->arena, (size_t)n * sizeof *f->e);
+    for (int i = 0; i < n; i++) LK_TRY(place_key(f, lk_st_at(f->st, i)));
+    LK_TRY(read_config(f));
+    for (int i = 0; i < f->n; i++) {
+        LK_TRY(check_pair(f, &f->e[i]));
+        LK_TRY(find_alpha(f, &f->e[i]));
+    }
+    return LK_OK;
+}
+
+static lk_err open_file(const char *path, adapter_file *f) {
+    *f = (adapter_file){ .path = path, .component = "", .config_prefix = "" };
+    LK_TRY(lk_st_open(path, &f->st));
+    f->arena = lk_arena_new();
+    lk_err err = read_entries(f);
+    if (err) close_file(f);
+    return err;
+}
+
+lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) {
+    adapter_file f;
+    LK_TRY(open_file(path, &f));
+    size_t n = (size_t)f.n + 1;
+    const char **targets = lk_alloc(arena, n * sizeof *targets);
+    int *ranks = lk_alloc(arena, n * sizeof *ranks);
+    double *alphas = lk_alloc(arena, n * sizeof *alphas);
+    for (int i = 0; i < f.n; i++) {
+        targets[i] = lk_strdup(arena, f.e[i].name);
+        ranks[i] = f.e[i].r;
+        alphas[i] = f.e[i].alpha;
+    }
+    *c = (lk_lora_config){ .kind = f.dora ? LK_DORA : f.rslora ? LK_RSLORA : LK_LORA, .r = ranks[0], .alpha = alphas[0], .targets = targets,
+                           .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
+    close_file(&f);
+    return LK_OK;
+}
+
+/* ---- into a built adapter ---------------------------------------------------------------------------------------------------- */
+
+static lk_err homeless(const adapter_file *f, const lk_adapter *a, const entry *e) {
+    int near = lk_nearest(e->name, a->seen, a->n_seen);
+    bool exists = false;
+    for (int i = 0; i < a->n_seen; i++) exists |= lk_lora_spells(e->name, a->seen[i], a->layers, true);
+    return lk_error(LK_EINPUT, "%s: '%s' belongs to %s; the nearest module is '%s'", f->path, e->t[HALF_B]->name,
+                    exists ? "a module this adapter was not built on" : "no module of the model", near >= 0 ? a->seen[near] : "(none was built)");
+}
+
+static bool has_shape(const lk_tensor *t, lk_shape s) {
+    if (t->rank != s.rank) return false;
+    for (int i = 0; i < s.rank; i++) if (t->d[i] != s.d[i]) return false;
+    return true;
+}
+
+static lk_err set_part(lk_exec *exec, const lk_tensor *t, lk_val v) {
+    float *x = lk_xaligned((size_t)(t->numel ? t->numel : 1) * sizeof *x);
+    lk_err err = lk_st_f32(t, x);
+    if (!err) err = lk_exec_set(exec, v, x, t->numel);
+    free(x);
+    return err;
+}
+
+/* Halves of a convolution with a 1x1 kernel are found as matrices and as 4-d tensors; anything else must agree axis by axis. */
+static lk_err check_shape(const adapter_file *f, const lk_tensor *t, lk_shape want) {
+    int64_t first = t->rank ? t->d[0] : 1, second = t->rank > 1 ? t->d[1] : 1;
+    bool flattened = t->numel == lk_numel(want) && want.rank >= 2 && first == want.d[0] && second == want.d[1];
+    if (has_shape(t, want) || flattened || (want.rank != 2 && t->numel == lk_numel(want) && t->rank == 1)) return LK_OK;
+    lk_shape found = { .rank = t->rank < LK_MAX_RANK ? t->rank : LK_MAX_RANK };
+    memcpy(found.d, t->d, sizeof found.d);
+    return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; the model expects %s", f->path, t->name, lk_shape_text(f->arena, found), lk_shape_text(f->arena, want));
+}
+
+static lk_err load_module(lk_exec *exec, const adapter_file *f, const lk_lora_module *m, const entry *e) {
+    const lk_val where[PART_COUNT] = { [HALF_A] = m->a, [HALF_B] = m->b, [ALPHA] = LK_NONE, [MAGNITUDE] = m->magnitude };
+    for (part p = HALF_A; p < PART_COUNT; p++) {
+        if (p == ALPHA || !e->t[p]) continue;
+        if (!lk_ok(where[p])) return lk_error(LK_EINPUT, "%s: '%s' is DoRA's; the adapter was built without", f->path, e->t[p]->name);
+        LK_TRY(check_shape(f, e->t[p], lk_shape_of(lk_exec_graph(exec), where[p])));
+    }
+    if (lk_ok(m->magnitude) && !e->t[MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector; the adapter was built as DoRA", f->path, e->name);
+    if (m->alpha != e->alpha)
+        return lk_error(LK_EINPUT, "%s: alpha of module '%s' is %g; the adapter was built with %g", f->path, e->name, e->alpha, m->alpha);
+    for (part p = HALF_A; p < PART_COUNT; p++) if (p != ALPHA && e->t[p]) LK_TRY(set_part(exec, e->t[p], where[p]));
+    return LK_OK;
+}
+
+static lk_err load_entries(lk_adapter *a, lk_exec *exec, const adapter_file *f) {
+    const lk_graph *g = lk_exec_graph(exec);
+    bool *used = lk_alloc(f->arena, (size_t)f->n * sizeof *used + 1);
+    if (f->rslora != (a->config.kind == LK_RSLORA))
+        return lk_error(LK_EINPUT, "%s: %s rsLoRA; the adapter was built %s", f->path, f->rslora ? "is" : "is not", f->rslora ? "without" : "with it");
+    for (int k = 0; k < a->n; k++) {
+        const lk_lora_module *m = &a->module[k];
+        int at = 0;
+        if (m->g != g) continue;
+        while (at < f->n && !lk_lora_spells(f->e[at].name, m->name, a->layers, true)) at++;
+        if (at == f->n) return lk_error(LK_EINPUT, "%s: nothing for module '%s', which the adapter was built on", f->path, m->name);
+        used[at] = true;
+        LK_TRY(load_module(exec, f, m, &f->e[at]));
+    }
+    for (int i = 0; i < f->n; i++) if (!used[i]) return homeless(f, a, &f->e[i]);
+    return LK_OK;
+}
+
+lk_err lk_adapter_load(lk_adapter *a, lk_exec *exec, const char *path) {
+    adapter_file f;
+    LK_TRY(open_file(path, &f));
+    lk_err err = load_entries(a, exec, &f);
+    close_file(&f);
+    return err;
+}
