@@ -63,6 +63,8 @@ int  lk_nearest(const char *word, const char *const *candidates, int n);
 lk_err lk_read_file(const char *path, char **bytes /* malloc, NUL added */, size_t *n);
 /* path.tmp, fsync, rename, fsync of the directory: the old file or the new one, never a part. */
 lk_err lk_write_file_atomic(const char *path, const void *bytes, size_t n);
+typedef struct { const void *at; size_t n; } lk_piece;
+lk_err lk_write_pieces_atomic(const char *path, const lk_piece *, size_t n_pieces);   /* the same, gathered */
 lk_err lk_mkdirs(const char *path);
 double lk_wall_s(void);              /* monotonic seconds, for logs and time-outs only */
 

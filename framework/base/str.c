@@ -87,17 +87,26 @@ static lk_err sync_directory_of(const char *path) {
     return rc && errno != EINVAL ? lk_error(LK_EIO, "%s: fsync of its directory: %s", path, strerror(errno)) : LK_OK;
 }
 lk_err lk_write_file_atomic(const char *path, const void *bytes, size_t n) {
+    return lk_write_pieces_atomic(path, &(lk_piece){bytes, n}, 1);
+}
+static lk_err write_pieces(int fd, const char *path, const lk_piece *pieces, size_t n_pieces) {
+    size_t total = 0, done = 0;
+    for (size_t i = 0; i < n_pieces; i++) total += pieces[i].n;
+    for (size_t i = 0; i < n_pieces; i++)
+        for (size_t at = 0; at < pieces[i].n;) {
+            ssize_t k = write(fd, (const char *)pieces[i].at + at, pieces[i].n - at);
+            if (k < 0 && errno == EINTR) continue;
+            if (k <= 0) return lk_error(LK_EIO, "%s: wrote %zu of %zu bytes: %s", path, done, total, strerror(errno));
+            at += (size_t)k; done += (size_t)k;
+        }
+    return LK_OK;
+}
+lk_err lk_write_pieces_atomic(const char *path, const lk_piece *pieces, size_t n_pieces) {
     char *tmp = lk_xfmt("%s.tmp", path);
     lk_err e = LK_OK;
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) { e = lk_error(LK_EIO, "%s: %s", tmp, strerror(errno)); free(tmp); return e; }
-    size_t done = 0;
-    while (done < n && !e) {
-        ssize_t k = write(fd, (const char *)bytes + done, n - done);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) e = lk_error(LK_EIO, "%s: wrote %zu of %zu bytes: %s", path, done, n, strerror(errno));
-        else done += (size_t)k;
-    }
+    e = write_pieces(fd, path, pieces, n_pieces);
     if (!e && fsync(fd)) e = lk_error(LK_EIO, "%s: fsync: %s", path, strerror(errno));
     if (close(fd) && !e) e = lk_error(LK_EIO, "%s: close: %s", path, strerror(errno));
     if (!e && rename(tmp, path)) e = lk_error(LK_EIO, "%s: rename from %s: %s", path, tmp, strerror(errno));

@@ -41,7 +41,8 @@ lk_err lk_st_f32(const lk_tensor *, float *out);              /* numel floats, c
 lk_err lk_st_f64(const lk_tensor *, double *out);
 lk_err lk_st_i64(const lk_tensor *, int64_t *out);
 size_t lk_st_dtype_bytes(lk_st_dtype); const char *lk_st_dtype_name(lk_st_dtype);
-/* Writing: tensors in the order given by name sort, 8-byte aligned header, atomic rename. Same input, same bytes. */
+/* Writing: tensors in the order of element size (large first, so that each is aligned) and name, header padded to 8 bytes,
+ * atomic rename; metadata by key. Same input, same bytes. Refuses a name given twice, rank over 8, a name that is not UTF-8. */
 typedef struct { const char *name; lk_st_dtype dtype; int rank; int64_t d[8]; const void *data; } lk_st_item;
 lk_err lk_st_write(const char *path, const lk_st_item *, int n, const char *const *meta /* key, value, ..., NULL; or NULL */);
 
