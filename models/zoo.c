@@ -5,6 +5,8 @@
 #include <string.h>
 
 enum { BATCH = 8 };
+const char lk_zoo_scheduler[] = "{\"num_train_timesteps\": 1000, \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\","
+                                " \"prediction_type\": \"v_prediction\", \"timestep_spacing\": \"trailing\", \"clip_sample\": false, \"set_alpha_to_one\": false}";
 static lk_err open_part(const char *directory, const char *part, const char *file, char **config, lk_st **st) {
     char *path = lk_xfmt("%s/%s/%s", directory, part, file);
     *config = lk_xfmt("%s/%s/config.json", directory, part);

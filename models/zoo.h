@@ -5,6 +5,8 @@
 #include "models/word_tokenizer.h"
 
 enum { LK_ZOO_TOKENS = 24, LK_ZOO_LATENT = 8, LK_ZOO_GRID = 16, LK_ZOO_LATENT_SIZE = LK_ZOO_LATENT * LK_ZOO_GRID * LK_ZOO_GRID };
+/* The schedule the base was trained with, as a DDIMScheduler's config. */
+extern const char lk_zoo_scheduler[];
 /* diffusers' layout: vae/, unet/, clip/ (a transformers CLIPModel), tokenizer/. */
 typedef struct {
     char *directory;

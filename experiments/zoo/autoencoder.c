@@ -78,12 +78,11 @@ static lk_err build(trainer *t, lk_pool *pool) {
     t->step = lk_input(g, "step", LK_I64, LK_SCALAR);
     t->samples = lk_input(g, "samples", LK_I64, LK_SHAPE(BATCH));
     lk_val loss = loss_of(t);
-    lk_full_build(&t->full, g, loss, "vae/", (lk_full_opts){0.9, 0.99, 1e-8, 0, 1});
+    lk_full_build(&t->full, g, loss, "vae/", (lk_adamw_attr){0.9, 0.99, 1e-8, 0}, 1);
     LK_TRY(lk_graph_error(g));
     LK_TRY(lk_exec_new(g, (lk_val[]){t->full.loss, t->full.norm}, 2, (lk_exec_opts){.pool = pool}, &t->x));
     LK_TRY(lk_weights_init(t->x, "vae/", SEED, NULL));
-    LK_TRY(load_recogniser(t->x));
-    return lk_full_start(&t->full, t->x);
+    return load_recogniser(t->x);
 }
 
 /* ---- normalised latents ---------------------------------------------------------------------------------- */
@@ -187,7 +186,6 @@ static lk_err run(int argc, char **argv) {
         LK_TRY(write_config(json));
         free(raw); free(dir); free(weights); free(json);
     }
-    lk_full_free(&t.full);
     lk_exec_free(t.x);
     lk_graph_free(t.g);
     lk_face_set_free(&t.set);

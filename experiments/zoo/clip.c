@@ -89,12 +89,11 @@ static lk_err build(trainer *t, lk_pool *pool) {
     t->ids = lk_input(g, "ids", LK_I64, LK_SHAPE(BATCH, LK_ZOO_TOKENS));
     t->pool_index = lk_input(g, "pool_index", LK_I64, LK_SHAPE(BATCH));
     t->target = lk_input(g, "target", LK_F32, LK_SHAPE(BATCH, BATCH));
-    lk_full_build(&t->full, g, loss_of(t), "clip/", (lk_full_opts){0.9, 0.98, 1e-8, 0.05, 1});
+    lk_full_build(&t->full, g, loss_of(t), "clip/", (lk_adamw_attr){0.9, 0.98, 1e-8, 0.05}, 1);
     LK_TRY(lk_graph_error(g));
     LK_TRY(lk_exec_new(g, (lk_val[]){t->full.loss, t->full.norm}, 2, (lk_exec_opts){.pool = pool}, &t->x));
     LK_TRY(lk_weights_init(t->x, "clip/", SEED, NULL));
-    LK_TRY(lk_exec_set_scalar(t->x, lk_find(g, "clip/logit_scale"), 2.659));
-    return lk_full_start(&t->full, t->x);
+    return lk_exec_set_scalar(t->x, lk_find(g, "clip/logit_scale"), 2.659);
 }
 static lk_err write_configs(const char *directory) {
     const lk_clip_vision_config *v = &vision_config;
@@ -141,7 +140,6 @@ static lk_err run(int argc, char **argv) {
         LK_TRY(lk_word_tokenizer_save(t.tokenizer, tokens, LK_ZOO_TOKENS));
         free(dir); free(tokens); free(weights);
     }
-    lk_full_free(&t.full);
     lk_exec_free(t.x);
     lk_graph_free(t.g);
     lk_word_tokenizer_free(t.tokenizer);

@@ -23,7 +23,7 @@ typedef struct {
     lk_full full;
     lk_face_set set; const lk_dataset *data;
     int n; float *latents, *weights; bool *flipped; int *photo;     /* [set.n * VARIANTS] */
-    double abar[1000];
+    lk_scheduler *scheduler;
 } trainer;
 
 static lk_err write_config(const char *path, int64_t context) {
@@ -33,6 +33,17 @@ static lk_err write_config(const char *path, int64_t context) {
                           "UNetMidBlock2DCrossAttn", "layers_per_block", LAYERS, "attention_head_dim", HEADS, "cross_attention_dim", (json_int_t)context, "norm_num_groups", GROUPS,
                           "act_fn", "silu", "norm_eps", 1e-5, "flip_sin_to_cos", 1, "freq_shift", 0, "use_linear_projection", 0);
     lk_err e = lk_json_save(j, path);
+    json_decref(j);
+    return e;
+}
+static lk_err write_scheduler(const char *out) {
+    json_t *j;
+    LK_TRY(lk_json_parse(lk_zoo_scheduler, strlen(lk_zoo_scheduler), "lk_zoo_scheduler", &j));
+    json_object_set_new(j, "_class_name", json_string("DDIMScheduler"));
+    char *dir = lk_xfmt("%s/scheduler", out), *path = lk_xfmt("%s/scheduler_config.json", dir);
+    lk_err e = lk_mkdirs(dir);
+    if (!e) e = lk_json_save(j, path);
+    free(dir); free(path);
     json_decref(j);
     return e;
 }
@@ -99,8 +110,10 @@ static lk_err batch(void *ctx, lk_exec *x, int64_t step) {
         memcpy(weights[b], t->weights + (size_t)i * CELLS, sizeof weights[b]);
         LK_TRY(caption_ids(t, i, step, b, ids[b]));
         timestep[b] = (float)at;
-        signal[b] = (float)__builtin_sqrt(t->abar[at]);
-        level[b] = (float)__builtin_sqrt(1 - t->abar[at]);
+        double alpha, sigma;
+        LK_TRY(lk_scheduler_marginal(t->scheduler, at, &alpha, &sigma));
+        signal[b] = (float)alpha;
+        level[b] = (float)sigma;
         samples[b] = b;
     }
     LK_TRY(lk_exec_set(x, t->latent, latents[0], BATCH * LK_ZOO_LATENT_SIZE));
@@ -124,15 +137,14 @@ static lk_err build(trainer *t, lk_pool *pool) {
     t->seed = lk_input(g, "seed", LK_I64, LK_SCALAR);
     t->step = lk_input(g, "step", LK_I64, LK_SCALAR);
     t->samples = lk_input(g, "samples", LK_I64, LK_SHAPE(BATCH));
-    lk_full_build(&t->full, g, loss_of(t), "unet/", (lk_full_opts){0.9, 0.99, 1e-8, 0.01, 1});
+    lk_full_build(&t->full, g, loss_of(t), "unet/", (lk_adamw_attr){0.9, 0.99, 1e-8, 0.01}, 1);
     LK_TRY(lk_graph_error(g));
     LK_TRY(lk_exec_new(g, (lk_val[]){t->full.loss, t->full.norm}, 2, (lk_exec_opts){.pool = pool}, &t->x));
     static const char *const zero[] = {"conv2.weight", "conv2.bias", "to_out.0.weight", "to_out.0.bias", "ff.net.2.weight", "ff.net.2.bias", "proj_out.weight", "proj_out.bias",
                                        "conv_out.weight", "conv_out.bias", NULL};
     static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
     LK_TRY(lk_weights_init(t->x, "unet/", SEED, zero));
-    LK_TRY(lk_weights_bind(t->x, t->zoo.clip_weights, "clip/", only_text));
-    return lk_full_start(&t->full, t->x);
+    return lk_weights_bind(t->x, t->zoo.clip_weights, "clip/", only_text);
 }
 static lk_err run(int argc, char **argv) {
     lk_loop_opts opts;
@@ -149,7 +161,7 @@ static lk_err run(int argc, char **argv) {
     LK_TRY(lk_zoo_open(from ? from : opts.out, "vae clip", &t.zoo));
     LK_TRY(lk_face_set_split(faces, data, "base", &t.set));
     t.data = data;
-    lk_alphas_cumprod(1000, 0.00085, 0.012, "scaled_linear", t.abar);
+    LK_TRY(lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &t.scheduler));
     char *dir = lk_xfmt("%s/unet", opts.out), *json = lk_xfmt("%s/config.json", dir), *weights = lk_xfmt("%s/diffusion_pytorch_model.safetensors", dir);
     LK_TRY(lk_mkdirs(dir));
     LK_TRY(write_config(json, t.zoo.text.hidden));
@@ -158,12 +170,13 @@ static lk_err run(int argc, char **argv) {
     LK_TRY(build(&t, pool));
     LK_TRY(lk_loop_run(&(lk_loop){"unet", STEPS, 200, 1.2e-3, 0.999, batch, &t}, &t.full, t.x, opts));
     if (!opts.until) LK_TRY(lk_full_save_average(&t.full, t.x, "unet/", weights, true, NULL));
+    if (!opts.until) LK_TRY(write_scheduler(opts.out));
     free(dir); free(json); free(weights);
     free(t.latents); free(t.weights); free(t.flipped); free(t.photo);
-    lk_full_free(&t.full);
     lk_exec_free(t.x);
     lk_graph_free(t.g);
     lk_face_set_free(&t.set);
+    lk_scheduler_free(t.scheduler);
     lk_zoo_close(&t.zoo);
     lk_faces_free(faces);
     lk_dataset_free(data);

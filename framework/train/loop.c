@@ -29,11 +29,11 @@ static lk_err take_trace(const lk_loop *l, const lk_full *f, lk_exec *x, int64_t
     if (want && strcmp(want, hex)) return lk_error(LK_ENUM, "%s: step %s: weights digest to %.16s..., the trace says %.16s...", l->name, key, hex, want);
     return LK_OK;
 }
-static lk_err save(const lk_loop *l, const lk_full *f, lk_exec *x, lk_loop_opts o, int64_t step, const json_t *trace) {
+static lk_err save(const lk_loop *l, lk_exec *x, lk_loop_opts o, int64_t step, const json_t *trace) {
     char *checkpoint = path_of(l, o, "checkpoint.safetensors"), *file = path_of(l, o, "trace.json");
     json_t *all = json_pack("{s:O}", l->name, trace);
     lk_err e = lk_json_save(all, file);
-    if (!e && step < l->steps) e = lk_full_checkpoint(f, x, step, checkpoint);
+    if (!e && step < l->steps) e = lk_checkpoint_save(x, step, checkpoint);
     if (!e && step == l->steps) unlink(checkpoint);
     json_decref(all);
     free(checkpoint); free(file);
@@ -47,7 +47,7 @@ lk_err lk_loop_run(const lk_loop *l, lk_full *f, lk_exec *x, lk_loop_opts o) {
     FILE *log = NULL;
     lk_err e = lk_mkdirs(o.out);
     if (!e && o.compare) e = load_trace(o.compare, l->name, &wanted);
-    if (!e && !o.until) e = lk_full_resume(f, x, checkpoint, &step);
+    if (!e && !o.until && !access(checkpoint, F_OK)) e = lk_checkpoint_load(x, checkpoint, &step);
     if (!e && step) e = load_trace(trace_file, l->name, &earlier);
     if (earlier) { json_object_update(trace, earlier); json_decref(earlier); }
     if (!e && !(log = fopen(log_file, step ? "a" : "w"))) e = lk_error(LK_EIO, "%s: cannot be written", log_file);
@@ -55,9 +55,11 @@ lk_err lk_loop_run(const lk_loop *l, lk_full *f, lk_exec *x, lk_loop_opts o) {
     int64_t counted = 0, first = step;
     while (!e && step < last) {
         step++;
-        double loss, norm, ramp = (1 + (double)step) / (10 + (double)step);
-        e = l->batch(l->ctx, x, step);
-        if (!e) e = lk_full_run(f, x, step, lk_full_lr(l->peak_lr, step, l->warmup, l->steps), ramp < l->average_decay ? ramp : l->average_decay, &loss, &norm);
+        double loss, norm, rate;
+        lk_lr schedule = {.name = "cosine", .base = l->peak_lr, .warmup = l->warmup, .total = l->steps};
+        e = lk_lr_at(&schedule, step, &rate);
+        if (!e) e = l->batch(l->ctx, x, step);
+        if (!e) e = lk_full_run(f, x, step - 1, rate, l->average_decay, &loss, &norm);
         if (e) break;
         sum += loss; counted++;
         if (traced(step)) e = take_trace(l, f, x, step, trace, wanted);
@@ -67,7 +69,7 @@ lk_err lk_loop_run(const lk_loop *l, lk_full *f, lk_exec *x, lk_loop_opts o) {
             fflush(log);
             sum = 0; counted = 0;
         }
-        if (!e && (step % SAVE_EVERY == 0 || step == last) && !o.until) e = save(l, f, x, o, step, trace);
+        if (!e && (step % SAVE_EVERY == 0 || step == last) && !o.until) e = save(l, x, o, step, trace);
     }
     if (!e && o.until) printf("%s: %lld steps replayed%s\n", l->name, (long long)last, wanted ? ", digests as published" : "");
     if (log) fclose(log);

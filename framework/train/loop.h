@@ -6,7 +6,7 @@
 typedef struct {
     const char *name;                 /* "autoencoder": names its files */
     int64_t steps, warmup;
-    double peak_lr, average_decay;    /* the average starts fast: min(decay, (1 + step) / (10 + step)) */
+    double peak_lr, average_decay;    /* cosine to zero after the warm-up; the average starts fast (lk_average_set) */
     /* Sets the graph's inputs for a step (from 1). */
     lk_err (*batch)(void *ctx, lk_exec *, int64_t step);
     void *ctx;
