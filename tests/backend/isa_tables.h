@@ -39,4 +39,5 @@ static inline void fill_normal(float *x, int64_t n, uint64_t seed) {
     uint64_t key = lk_stream_key(seed, "plain");
     for (int64_t i = 0; i < n; i++) x[i] = lk_philox_normal(key, 3, 0, (uint64_t)i);
 }
+static inline double at_or_nan(const float *a, int64_t i) { return i < 0 ? NAN : (double)a[i]; }   /* for messages */
 #endif

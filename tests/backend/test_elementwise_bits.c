@@ -66,7 +66,7 @@ TEST(instruction_sets_agree) {
             memset(got, 0x55, sizeof got);
             hand_run(table[i][op], &h, got, i & 1 ? NULL : pool);
             int64_t at = bits_differ(want, got, n);
-            CHECK_MSG(at < 0, "%s, case %d, element %ld: scalar %a, %s %a", ops[op].name, c, (long)at, (double)want[at], isa_name[i], (double)got[at]);
+            CHECK_MSG(at < 0, "%s, case %d, element %ld: scalar %a, %s %a", ops[op].name, c, (long)at, at_or_nan(want, at), isa_name[i], at_or_nan(got, at));
             CHECK_MSG(n == BIG || !memcmp(got + n, "UUUU", 4), "%s, case %d: %s wrote past the end", ops[op].name, c, isa_name[i]);
         }
         uint32_t u = canonical(want[n / 2]) ^ (want[n / 2] != want[n / 2] ? 0x00400000u : 1u);   /* planted: the last bit, a NaN becomes inf */
@@ -87,7 +87,7 @@ TEST(broadcasting_equals_spreading_by_hand) {
         hand_run(table[1][op], &full, want, NULL);
         hand_run(table[1][op], &h, got, NULL);
         int64_t at = bits_differ(want, got, n);
-        CHECK_MSG(at < 0, "%s, case %d, element %ld: spread %a, broadcast %a", ops[op].name, c, (long)at, (double)want[at], (double)got[at]);
+        CHECK_MSG(at < 0, "%s, case %d, element %ld: spread %a, broadcast %a", ops[op].name, c, (long)at, at_or_nan(want, at), at_or_nan(got, at));
     }
 }
 TEST(output_may_be_an_input_of_its_shape) {
@@ -113,7 +113,7 @@ TEST(selections_at_corners) {
         hand_call h = {.node = {.op = (lk_op)rows[r].op, .shape = LK_SHAPE(8), .n_in = ops[rows[r].op].n_in}, .in = {a, b}, .shape = {LK_SHAPE(8), LK_SHAPE(8)}};
         hand_run(table[i][rows[r].op], &h, o, NULL);
         int64_t at = bits_differ(o, rows[r].want, 8);
-        CHECK_MSG(at < 0, "%s %s, element %ld: %a", isa_name[i], ops[rows[r].op].name, (long)at, (double)o[at]);
+        CHECK_MSG(at < 0, "%s %s, element %ld: %a", isa_name[i], ops[rows[r].op].name, (long)at, at_or_nan(o, at));
     }
 }
 /* geglu equals value * gelu(gate), its gradient the two halves, with the elementwise kernels as oracle. */

@@ -16,7 +16,7 @@ static void run_all(hand_call *h, float *out, int64_t n) {
         memset(other, 0x55, (size_t)n * 4);
         hand_run(table[i][h->node.op], h, other, pool);
         int64_t at = bits_differ(out, other, n);
-        CHECK_MSG(at < 0, "%s differs at %ld: scalar %a, %a", isa_name[i], (long)at, (double)out[at], (double)other[at]);
+        CHECK_MSG(at < 0, "%s differs at %ld: scalar %a, %a", isa_name[i], (long)at, at_or_nan(out, at), at_or_nan(other, at));
     }
     lk_pool_free(pool);
     free(other);

@@ -6,32 +6,7 @@
 #include <string.h>
 
 /* A kernel folder file named X exports lk_kernels_X_<isa>, which fills its entries of the table. */
-#if __has_include("backend/cpu/kernels/elementwise.c")
-#define WITH_elementwise(isa) FAMILY(elementwise, isa)
-#else
-#define WITH_elementwise(isa)
-#endif
-#if __has_include("backend/cpu/kernels/services.c")
-#define WITH_services(isa) FAMILY(services, isa)
-#else
-#define WITH_services(isa)
-#endif
-#if __has_include("backend/cpu/kernels/movement.c")
-#define WITH_movement(isa) FAMILY(movement, isa)
-#else
-#define WITH_movement(isa)
-#endif
-#if __has_include("backend/cpu/kernels/reduce.c")
-#define WITH_reduce(isa) FAMILY(reduce, isa)
-#else
-#define WITH_reduce(isa)
-#endif
-#if __has_include("backend/cpu/kernels/picture.c")
-#define WITH_picture(isa) FAMILY(picture, isa)
-#else
-#define WITH_picture(isa)
-#endif
-#define FAMILIES(isa) WITH_elementwise(isa) WITH_services(isa) WITH_movement(isa) WITH_reduce(isa) WITH_picture(isa) FAMILY(contract, isa)
+#define FAMILIES(isa) FAMILY(elementwise, isa) FAMILY(services, isa) FAMILY(movement, isa) FAMILY(reduce, isa) FAMILY(norm, isa) FAMILY(picture, isa) FAMILY(contract, isa)
 #define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
 
 #define FAMILY(family, isa) void lk_kernels_##family##_##isa(lk_kernel *);

@@ -18,7 +18,12 @@
 #define LK_KSTR_(x) #x
 #define LK_KSTR(x) LK_KSTR_(x)
 #define LK_KISA_NAME LK_KSTR(LK_ISA)              /* "avx2" */
-#define LK_IVDEP _Pragma("GCC ivdep")            /* before a loop whose iterations touch disjoint elements (an output may be its own input) */
+/* Before a loop whose iterations touch disjoint elements (an output may be its own input). */
+#ifdef __clang__
+#define LK_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define LK_IVDEP _Pragma("GCC ivdep")
+#endif
 
 enum { LK_GRAIN = 16384, LK_MAX_EW_IN = 3 };     /* elements a thread takes at least; inputs of an elementwise operation at most */
 

@@ -43,6 +43,15 @@ static void row_offsets(const box *b, int64_t row, int skip, int64_t *to, int64_
     }
 }
 
+/* One row on: at are the coordinates over the axes before the last. */
+static inline void next_row(const box *b, int64_t *at, int64_t *to, int64_t *from) {
+    for (int i = b->rank - 2; i >= 0; i--) {
+        *to += b->to[i]; *from += b->from[i];
+        if (++at[i] < b->d[i]) return;
+        at[i] = 0; *to -= b->d[i] * b->to[i]; *from -= b->d[i] * b->from[i];
+    }
+}
+
 #define TYPED(T, suffix) \
 static void row_##suffix(T *restrict out, const T *restrict in, int64_t n, int64_t from) { \
     if (from == 0) { T v = *in; for (int64_t i = 0; i < n; i++) out[i] = v; } \
@@ -67,9 +76,10 @@ static void flat(void *ctx, int64_t begin, int64_t end, int thread) {
 static void box_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const box *b = ctx;
-    int64_t n = b->d[b->rank - 1], stride = b->from[b->rank - 1], to, from;
-    for (int64_t row = begin; row < end; row++) {
-        row_offsets(b, row, -1, &to, &from);
+    int64_t n = b->d[b->rank - 1], stride = b->from[b->rank - 1], to, from, at[LK_MAX_RANK];
+    row_offsets(b, begin, -1, &to, &from);
+    for (int64_t i = b->rank - 2, rest = begin; i >= 0; i--) { at[i] = rest % b->d[i]; rest /= b->d[i]; }
+    for (int64_t row = begin; row < end; row++, next_row(b, at, &to, &from)) {
         char *out = b->out + to * b->size; const char *in = b->in + from * b->size;
         if (stride == 1) memcpy(out, in, (size_t)(n * b->size));
         else if (b->size == 4) row_4((uint32_t *)out, (const uint32_t *)in, n, stride);

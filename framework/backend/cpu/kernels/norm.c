@@ -23,12 +23,12 @@ static inline float silu_dx(float h, float dy) { float s = 1.0f / (1.0f + lk_exp
 #define E_SCALED_XHAT(L, i) ((L(dy, i) * scale) * ((L(x, i) - m) * r))
 #define E_RMS_G_XHAT(L, i) ((L(dy, i) * L(gamma, i)) * (L(x, i) * r))
 #define E_RMS_DY_XHAT(L, i) (L(dy, i) * (L(x, i) * r))
-LK_SUM_RUN(sum_g_xhat, E_G_XHAT, const float *x, const float *dy, const float *gamma, float m, float r)
-LK_SUM_RUN(sum_dy_xhat, E_DY_XHAT, const float *x, const float *dy, float m, float r)
-LK_SUM_RUN(sum_scaled, E_SCALED, const float *dy, float scale)
-LK_SUM_RUN(sum_scaled_xhat, E_SCALED_XHAT, const float *x, const float *dy, float scale, float m, float r)
-LK_SUM_RUN(sum_rms_g_xhat, E_RMS_G_XHAT, const float *x, const float *dy, const float *gamma, float r)
-LK_SUM_RUN(sum_rms_dy_xhat, E_RMS_DY_XHAT, const float *x, const float *dy, float r)
+LK_SUM_RUN(sum_g_xhat, E_G_XHAT, LK_ARGS(const float *x, const float *dy, const float *gamma, float m, float r), LK_ARGS(x, dy, gamma, m, r))
+LK_SUM_RUN(sum_dy_xhat, E_DY_XHAT, LK_ARGS(const float *x, const float *dy, float m, float r), LK_ARGS(x, dy, m, r))
+LK_SUM_RUN(sum_scaled, E_SCALED, LK_ARGS(const float *dy, float scale), LK_ARGS(dy, scale))
+LK_SUM_RUN(sum_scaled_xhat, E_SCALED_XHAT, LK_ARGS(const float *x, const float *dy, float scale, float m, float r), LK_ARGS(x, dy, scale, m, r))
+LK_SUM_RUN(sum_rms_g_xhat, E_RMS_G_XHAT, LK_ARGS(const float *x, const float *dy, const float *gamma, float r), LK_ARGS(x, dy, gamma, r))
+LK_SUM_RUN(sum_rms_dy_xhat, E_RMS_DY_XHAT, LK_ARGS(const float *x, const float *dy, float r), LK_ARGS(x, dy, r))
 
 /* ---- layer norm ------------------------------------------------------------------------------------- */
 static void layer_rows(void *ctx, int64_t begin, int64_t end, int thread) {
@@ -53,9 +53,8 @@ static void layer_dx_rows(void *ctx, int64_t begin, int64_t end, int thread) {
         const float *x = s->x + row * s->n, *dy = s->dy + row * s->n;
         float *dx = s->out + row * s->n;
         float m = lk_row_sum(x, s->n) / s->count, r = inverse_root(lk_row_sqdiff(x, m, s->n), s);
-        lk_sum gx; lk_sum_begin(&gx);
-        if (gamma) sum_g_xhat(&gx, s->n, x, dy, gamma, m, r); else sum_dy_xhat(&gx, s->n, x, dy, m, r);
-        float mean_g = (gamma ? lk_row_dot(dy, gamma, s->n) : lk_row_sum(dy, s->n)) / s->count, mean_gx = lk_sum_end(&gx) / s->count;
+        float mean_g = (gamma ? lk_row_dot(dy, gamma, s->n) : lk_row_sum(dy, s->n)) / s->count;
+        float mean_gx = (gamma ? row_sum_g_xhat(s->n, x, dy, gamma, m, r) : row_sum_dy_xhat(s->n, x, dy, m, r)) / s->count;
         if (gamma) { LK_IVDEP for (int64_t i = 0; i < s->n; i++) dx[i] = ((dy[i] * gamma[i] - mean_g) - ((x[i] - m) * r) * mean_gx) * r; }
         else { LK_IVDEP for (int64_t i = 0; i < s->n; i++) dx[i] = ((dy[i] - mean_g) - ((x[i] - m) * r) * mean_gx) * r; }
     }
@@ -82,9 +81,7 @@ static void rms_dx_rows(void *ctx, int64_t begin, int64_t end, int thread) {
         const float *x = s->x + row * s->n, *dy = s->dy + row * s->n;
         float *dx = s->out + row * s->n;
         float r = inverse_root(lk_row_dot(x, x, s->n), s);
-        lk_sum gx; lk_sum_begin(&gx);
-        if (gamma) sum_rms_g_xhat(&gx, s->n, x, dy, gamma, r); else sum_rms_dy_xhat(&gx, s->n, x, dy, r);
-        float mean_gx = lk_sum_end(&gx) / s->count;
+        float mean_gx = (gamma ? row_sum_rms_g_xhat(s->n, x, dy, gamma, r) : row_sum_rms_dy_xhat(s->n, x, dy, r)) / s->count;
         if (gamma) { LK_IVDEP for (int64_t i = 0; i < s->n; i++) dx[i] = (dy[i] * gamma[i] - (x[i] * r) * mean_gx) * r; }
         else { LK_IVDEP for (int64_t i = 0; i < s->n; i++) dx[i] = (dy[i] - (x[i] * r) * mean_gx) * r; }
     }

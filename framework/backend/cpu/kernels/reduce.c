@@ -38,8 +38,8 @@ static reduction reduction_of(lk_shape in, const lk_axes *axes) {
 }
 static int64_t offset_of(int n, const int64_t *d, const int64_t *stride, int64_t index) {
     int64_t off = 0;
-    for (int i = n - 1; i >= 0; i--) { off += index % d[i] * stride[i]; index /= d[i]; }
-    return off;
+    for (int i = n - 1; i > 0; i--) { off += index % d[i] * stride[i]; index /= d[i]; }
+    return n ? off + index * stride[0] : 0;
 }
 /* The outer reduced axes, one step. */
 typedef struct { int64_t at[LK_MAX_RANK], off; } walk;
@@ -74,21 +74,24 @@ static void sum_outputs(void *ctx, int64_t begin, int64_t end, int thread) {
     int64_t run = r->red[r->n_red - 1], runs = run ? r->count / run : 0;
     for (int64_t o = begin; o < end; o++) {
         const float *x = j->x + offset_of(r->n_kept, r->kept, r->kept_stride, o);
+        if (runs == 1) { j->out[o] = lk_row_sum(x, run); continue; }
         walk w = {{0}, 0};
         lk_sum s; lk_sum_begin(&s);
         for (int64_t i = 0; i < runs; i++, walk_next(r, &w)) lk_sum_run(&s, run, x + w.off);
         j->out[o] = lk_sum_end(&s);
     }
 }
-typedef struct { float lane[LK_LANES][TILE] __attribute__((aligned(64))); float level[LK_LEVELS][TILE]; int64_t pos, chunks; } tile_sum;
+typedef struct { float lane[LK_LANES][TILE] __attribute__((aligned(64))); float level[LK_LEVELS][TILE]; int64_t pos, chunks; int lanes; } tile_sum;   /* lanes: 32, fewer if there are fewer elements in all */
 
 static inline void add_row(float *restrict acc, const float *restrict x, int width) {
     if (width == TILE) for (int k = 0; k < TILE; k++) acc[k] += x[k];
     else for (int k = 0; k < width; k++) acc[k] += x[k];
 }
 static void tile_fold(tile_sum *s, int width, float *restrict v) {
-    for (int half = LK_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) add_row(s->lane[l], s->lane[l + half], width);
+    for (int half = LK_LANES / 2, n = s->lanes; half; half /= 2) {
+        for (int l = half; l < n; l++) add_row(s->lane[l - half], s->lane[l], width);
+        n = (int)lk_k_min(n, half);
+    }
     memcpy(v, s->lane[0], (size_t)width * sizeof *v);
 }
 static void tile_close(tile_sum *s, int width) {
@@ -114,7 +117,8 @@ static void sum_tiles(void *ctx, int64_t begin, int64_t end, int thread) {
         tile at = tile_of(r, t);
         tile_sum s;
         walk w = {{0}, 0};
-        memset(s.lane, 0, sizeof s.lane); s.pos = s.chunks = 0;
+        s.lanes = (int)lk_k_max(1, lk_k_min(LK_LANES, r->count)); s.pos = s.chunks = 0;
+        memset(s.lane, 0, (size_t)s.lanes * sizeof *s.lane);
         for (int64_t i = 0; i < runs; i++, walk_next(r, &w)) {
             const float *x = j->x + at.base + w.off;
             for (int64_t q = 0; q < run; q++, x += step) {

@@ -47,12 +47,38 @@ typedef struct {
 } lk_sum;
 
 static inline void lk_sum_begin(lk_sum *s) { memset(s->lane, 0, sizeof s->lane); s->pos = s->chunks = 0; }
-static inline float lk_lanes_fold(const float *lane) {
+/* The fold by halves of 32 lanes in LK_NV vectors. */
+static inline float lk_v_fold(const lk_vf *a) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX512F__)
+    lk_vf h = a[0] + a[1];                                                  /* l += l + 16 */
+    __m256 q = _mm512_castps512_ps256((__m512)h) + _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)h), 1));
+#else
+    __m256 q = (__m256)((a[0] + a[2]) + (a[1] + a[3]));                     /* l += l + 16, l += l + 8 */
+#endif
+    __m128 d = _mm256_castps256_ps128(q) + _mm256_extractf128_ps(q, 1);     /* l += l + 4 */
+    d = d + _mm_movehl_ps(d, d);                                            /* l += l + 2 */
+    return d[0] + d[1];
+#else
     float h[16];
-    for (int l = 0; l < 16; l++) h[l] = lane[l] + lane[l + 16];
+    for (int l = 0; l < 16; l++) h[l] = a[l] + a[l + 16];
     for (int l = 0; l < 8; l++) h[l] += h[l + 8];
     for (int l = 0; l < 4; l++) h[l] += h[l + 4];
     return (h[0] + h[2]) + (h[1] + h[3]);
+#endif
+}
+static inline float lk_lanes_fold(const float *lane) {
+    lk_vf a[LK_NV];
+    _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) a[j] = LK_LDV(lane, j * LK_VW);
+    return lk_v_fold(a);
+}
+/* Fewer than 32 elements stand one in a lane; the other lanes are +0, which added to a sum that began at +0 changes nothing. */
+static inline float lk_few_fold(float *lane, int n) {
+    for (int half = LK_LANES / 2; half; half /= 2) {
+        for (int l = half; l < n; l++) lane[l - half] += lane[l];
+        n = n < half ? n : half;
+    }
+    return n ? lane[0] : 0.0f;
 }
 static inline void lk_sum_close(lk_sum *s) {
     float v = lk_lanes_fold(s->lane);
@@ -70,10 +96,12 @@ static inline float lk_sum_end(lk_sum *s) {
     return v;
 }
 
-/* Defines name(s, n, ...): pushes n values of the expression E(L, i), in which L(p, i) reads element i
- * of p. Names of the macro's own end in _ so that they hide no argument. */
-#define LK_SUM_RUN(name, E, ...) \
-static inline void name(lk_sum *s, int64_t n, __VA_ARGS__) { \
+/* Defines name(s, n, ...), which pushes n values of the expression E(L, i), in which L(p, i) reads element i of p,
+ * and row_name(n, args), the sum of such a run alone, with a short way for common lengths. ARGS and its names: the
+ * pointers and numbers E reads. Names of the macro's own end in _ so that they hide no argument. */
+#define LK_ARGS(...) __VA_ARGS__
+#define LK_SUM_RUN(name, E, DECLS, NAMES) \
+static inline void name(lk_sum *s, int64_t n, DECLS) { \
     for (int64_t i = 0; i < n;) { \
         if ((s->pos & (LK_LANES - 1)) || n - i < LK_LANES) { \
             int64_t stop_ = lk_k_min(n, i + LK_LANES - (s->pos & (LK_LANES - 1))); \
@@ -92,17 +120,35 @@ static inline void name(lk_sum *s, int64_t n, __VA_ARGS__) { \
         } \
         if (s->pos == LK_CHUNK) lk_sum_close(s); \
     } \
+} \
+static inline float row_##name(int64_t n, DECLS) { \
+    if (n < LK_LANES) { \
+        float few_[LK_LANES]; \
+        for (int64_t i = 0; i < n; i++) few_[i] = 0.0f + E(LK_LDS, i); \
+        return lk_few_fold(few_, (int)n); \
+    } \
+    if (n <= LK_CHUNK && n % LK_LANES == 0) { \
+        lk_vf acc_[LK_NV]; \
+        _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] = (lk_vf){0}; \
+        for (int64_t i = 0; i < n; i += LK_LANES) { \
+            _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] += E(LK_LDV, i + j_ * LK_VW); \
+        } \
+        return lk_v_fold(acc_); \
+    } \
+    lk_sum sum_; lk_sum_begin(&sum_); \
+    name(&sum_, n, NAMES); \
+    return lk_sum_end(&sum_); \
 }
 #define LK_E_ADD(L, i) L(x, i)
 #define LK_E_DOT(L, i) (L(a, i) * L(b, i))
 #define LK_E_SQDIFF(L, i) ((L(x, i) - m) * (L(x, i) - m))
-LK_SUM_RUN(lk_sum_run, LK_E_ADD, const float *x)                            /* x */
-LK_SUM_RUN(lk_sum_run_dot, LK_E_DOT, const float *a, const float *b)        /* a * b */
-LK_SUM_RUN(lk_sum_run_sqdiff, LK_E_SQDIFF, const float *x, float m)         /* (x - m)^2 */
+LK_SUM_RUN(lk_sum_run, LK_E_ADD, LK_ARGS(const float *x), LK_ARGS(x))                                   /* x */
+LK_SUM_RUN(lk_sum_run_dot, LK_E_DOT, LK_ARGS(const float *a, const float *b), LK_ARGS(a, b))           /* a * b */
+LK_SUM_RUN(lk_sum_run_sqdiff, LK_E_SQDIFF, LK_ARGS(const float *x, float m), LK_ARGS(x, m))            /* (x - m)^2 */
 
-static inline float lk_row_sum(const float *x, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run(&s, n, x); return lk_sum_end(&s); }
-static inline float lk_row_dot(const float *a, const float *b, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run_dot(&s, n, a, b); return lk_sum_end(&s); }
-static inline float lk_row_sqdiff(const float *x, float m, int64_t n) { lk_sum s; lk_sum_begin(&s); lk_sum_run_sqdiff(&s, n, x, m); return lk_sum_end(&s); }
+static inline float lk_row_sum(const float *x, int64_t n) { return row_lk_sum_run(n, x); }
+static inline float lk_row_dot(const float *a, const float *b, int64_t n) { return row_lk_sum_run_dot(n, a, b); }
+static inline float lk_row_sqdiff(const float *x, float m, int64_t n) { return row_lk_sum_run_sqdiff(n, x, m); }
 
 /* ---- rule 6: the first maximum of m followed by a run. Lanes start at m, so a NaN m stays and later
  * NaNs lose every comparison, as one after another. Only the sign of a zero can depend on the order. */
