@@ -24,7 +24,7 @@ endif
 endif
 PKGS      := hdf5 gsl libpng libjpeg jansson lapacke openblas
 PKG_CF    := $(shell pkg-config --cflags hdf5 libpng libjpeg jansson 2>/dev/null)
-PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas 2>/dev/null) -lm -lpthread
+PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas 2>/dev/null) -lhdf5_hl -lm -lpthread
 TEST_LIBS := $(shell pkg-config --libs cunit 2>/dev/null || echo -lcunit)
 
 # ---- flags. The last ones are docs/numerics.md rule 1 and win over the user's.
