@@ -55,13 +55,12 @@ static bool spells_upsampler(const char *underscored, const char *module, int la
     return at == i * (layers + 1) + layers && (slot == 1 || slot == 2);
 }
 
-/* Most pairs differ in their last letters: a cheap way to say no before names are composed. */
+/* Behind the block's numbers both spellings of an attention module end alike: a cheap way to say no before names are composed. */
 static bool same_tail(const char *underscored, const char *module) {
-    if (!strstr(module, "attentions.")) return true;
-    size_t n = strlen(underscored), m = strlen(module);
-    for (size_t k = 1; k <= 10 && k < n && k < m; k++)
-        if (underscored[n - k] != (module[m - k] == '.' ? '_' : module[m - k])) return false;
-    return true;
+    const char *numbers = strstr(module, "attentions."), *inner = numbers ? strchr(numbers + strlen("attentions."), '.') : NULL;
+    if (!inner) return true;
+    size_t n = strlen(underscored), m = strlen(inner);
+    return n >= m && same_underscored(underscored + n - m, inner);
 }
 
 bool lk_lora_spells(const char *spelling, const char *module, int layers, bool whole_name) {

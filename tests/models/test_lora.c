@@ -1,0 +1,277 @@
+/* Adapters: files in three formats against the peers' outputs, corrupted files refused by name, an untrained adapter changes no bit,
+ * what is saved loads again to the same bits, dropout. The oracle of the outputs is the peer run in binary64 (tests/golden/models). */
+#include "tests/lib/lk_test.h"
+#include "models/models.h"
+
+#define GOLDEN "tests/golden/models/"
+
+/* One UNet with adapters, run on the inputs of an io file. */
+typedef struct { lk_graph *g; lk_exec *exec; lk_val out; lk_st *weights, *io; } bench;
+
+static lk_val input_like(lk_graph *g, const lk_st *io, const char *name) {
+    const lk_tensor *t = lk_st_find(io, name);
+    if (!t) return LK_NONE;
+    lk_shape s = { .rank = t->rank };
+    memcpy(s.d, t->d, sizeof s.d);
+    return lk_input(g, name, LK_F32, s);
+}
+
+static lk_err set_inputs(bench *b) {
+    for (int i = 0; i < lk_st_count(b->io); i++) {
+        const lk_tensor *t = lk_st_at(b->io, i);
+        lk_val v = lk_find(b->g, t->name);
+        if (!lk_ok(v)) continue;
+        float *x = lk_xaligned((size_t)t->numel * sizeof *x);
+        lk_err err = lk_st_f32(t, x);
+        if (!err) err = lk_exec_set(b->exec, v, x, t->numel);
+        free(x);
+        if (err) return err;
+    }
+    return LK_OK;
+}
+
+static lk_err bench_open(bench *b, const char *base, const char *io, lk_adapter *const *adapters, int n, double weight) {
+    char path[256];
+    lk_unet_config c;
+    memset(b, 0, sizeof *b);
+    snprintf(path, sizeof path, GOLDEN "%s/config.json", base);
+    LK_TRY(lk_unet_config_load(path, &c));
+    snprintf(path, sizeof path, GOLDEN "%s/model.safetensors", base);
+    LK_TRY(lk_st_open(path, &b->weights));
+    snprintf(path, sizeof path, GOLDEN "%s/io.safetensors", io);
+    LK_TRY(lk_st_open(path, &b->io));
+    b->g = lk_graph_new();
+    lk_net net = lk_net_root(b->g);
+    net.adapters = adapters;
+    net.n_adapters = n;
+    for (int i = 0; i < n; i++) lk_adapter_weight(adapters[i], weight == 1 ? LK_NONE : lk_scalar(b->g, weight));
+    lk_unet_extra extra = LK_UNET_PLAIN;
+    extra.text_embeds = input_like(b->g, b->io, "in.text_embeds");
+    extra.time_ids = input_like(b->g, b->io, "in.time_ids");
+    b->out = lk_unet2d(&net, &c, input_like(b->g, b->io, "in.sample"), input_like(b->g, b->io, "in.timestep"), input_like(b->g, b->io, "in.encoder_hidden_states"), extra);
+    LK_TRY(lk_graph_error(b->g));
+    LK_TRY(lk_exec_new(b->g, &b->out, 1, (lk_exec_opts){ 0 }, &b->exec));
+    LK_TRY(lk_weights_bind(b->exec, b->weights, "", NULL));
+    return set_inputs(b);
+}
+
+static void bench_close(bench *b) {
+    lk_exec_free(b->exec);
+    lk_graph_free(b->g);
+    lk_st_close(b->weights);
+    lk_st_close(b->io);
+}
+
+static float *bench_run(bench *b, int64_t *n) {
+    *n = lk_numel(lk_shape_of(b->g, b->out));
+    float *x = lk_xcalloc((size_t)*n, sizeof *x);
+    CHECK_OK(lk_exec_run(b->exec));
+    CHECK_OK(lk_exec_get(b->exec, b->out, x, *n));
+    return x;
+}
+
+/* Relative L2 distance to a golden tensor; NaN and a wrong size give NaN. */
+static double distance(bench *b, const char *name) {
+    int64_t n;
+    float *x = bench_run(b, &n);
+    const lk_tensor *t = lk_st_find(b->io, name);
+    double d = 0, s = 0;
+    if (!t || t->numel != n) { free(x); return NAN; }
+    float *want = lk_xaligned((size_t)n * sizeof *want);
+    CHECK_OK(lk_st_f32(t, want));
+    for (int64_t i = 0; i < n; i++) { d += pow((double)x[i] - want[i], 2); s += pow(want[i], 2); }
+    free(x);
+    free(want);
+    return sqrt(d / s);
+}
+
+/* What a user does: look at the file, build with what it says, load it. */
+static lk_err load(const char *base, const char *io, const char *file, double weight, bench *b, lk_adapter **a) {
+    lk_lora_config c;
+    lk_arena *arena = lk_arena_new();
+    memset(b, 0, sizeof *b);
+    *a = NULL;
+    lk_err err = lk_adapter_inspect(file, arena, &c);
+    if (!err) {
+        *a = lk_adapter_new(c, "");
+        err = bench_open(b, base, io, a, 1, weight);
+    }
+    if (!err) err = lk_adapter_load(*a, b->exec, file);
+    lk_arena_free(arena);
+    return err;
+}
+
+static void loads_to(const char *base, const char *io, const char *file, double weight, const char *out, double tol) {
+    bench b;
+    lk_adapter *a;
+    char path[256];
+    snprintf(path, sizeof path, GOLDEN "%s/%s", io, file);
+    CHECK_OK(load(base, io, path, weight, &b, &a));
+    double d = b.exec ? distance(&b, out) : NAN;
+    CHECK_MSG(d <= tol, "%s: %s is %g away, allowed %g", file, out, d, tol);
+    bench_close(&b);
+    lk_adapter_free(a);
+}
+
+/* Tolerances: case.json's, 8 times the peer's own binary32 error. */
+TEST(formats_give_the_peers_output) {
+    const char *files[] = { "peft/adapter_model.safetensors", "diffusers/pytorch_lora_weights.safetensors", "diffusers_mixed/pytorch_lora_weights.safetensors", "kohya/lora.safetensors" };
+    for (int i = 0; i < 4; i++) loads_to("unet_sd15", "lora_formats", files[i], 1, "out.lora", 1.7e-5);
+    loads_to("unet_sd15", "lora_formats", "diffusers_no_metadata/pytorch_lora_weights.safetensors", 1, "out.alpha_equals_rank", 1.5e-5);
+    loads_to("unet_sd15", "lora_formats", "kohya/lora.safetensors", 0.5, "out.fused_0.5", 1.3e-5);
+}
+TEST(sdxl_kohya_with_sgm_names) {
+    loads_to("unet_sdxl", "lora_sdxl_kohya", "lora.safetensors", 1, "out.lora", 6.7e-6);
+    loads_to("unet_sdxl", "lora_sdxl_kohya", "lora_per_module.safetensors", 1, "out.lora_per_module", 5.8e-6);
+}
+TEST(intact_controls_load) {
+    const char *files[] = { "corrupt/peft_control/adapter_model.safetensors", "corrupt/diffusers_control/pytorch_lora_weights.safetensors", "corrupt/kohya_control/lora.safetensors" };
+    for (int i = 0; i < 3; i++) loads_to("unet_sd15", "lora_formats", files[i], 1, "out.mid_only", 7.8e-6);
+}
+TEST(a_wrong_weight_is_noticed) {          /* the comparison above must be able to fail */
+    bench b;
+    lk_adapter *a;
+    CHECK_OK(load("unet_sd15", "lora_formats", GOLDEN "lora_formats/kohya/lora.safetensors", 0.99, &b, &a));
+    CHECK(distance(&b, "out.lora") > 1.7e-5);
+    bench_close(&b);
+    lk_adapter_free(a);
+}
+
+TEST(corrupt_files_are_refused_by_key) {
+    const struct { const char *kind, *file, *dotted; } formats[] = {
+        { "peft", "adapter_model.safetensors", "attn1.to_v" }, { "diffusers", "pytorch_lora_weights.safetensors", "attn1.to_v" }, { "kohya", "lora.safetensors", "attn1_to_v" } };
+    const struct { const char *flaw, *says; } flaws[] = { { "wrong_key", "no module of the model" }, { "wrong_shape", "the model expects [16, 4]" }, { "missing_up", "is missing" } };
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) {
+            bench b;
+            lk_adapter *a;
+            char path[256], part[64];
+            snprintf(path, sizeof path, GOLDEN "lora_formats/corrupt/%s_%s/%s", formats[i].kind, flaws[j].flaw, formats[i].file);
+            lk_err err = load("unet_sd15", "lora_formats", path, 1, &b, &a);
+            snprintf(part, sizeof part, "%s", formats[i].dotted);
+            if (!strcmp(flaws[j].flaw, "wrong_key")) part[4] = '7';
+            CHECK_MSG(err && strstr(lk_err_text(err), flaws[j].says) && strstr(lk_err_text(err), part), "%s: got \"%s\"", path, lk_err_text(err));
+            lk_err_free(err);
+            bench_close(&b);
+            lk_adapter_free(a);
+        }
+}
+
+static const char *const all_targets[] = { "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "proj_in", "proj_out", "ff.net.0.proj", NULL };
+
+static bool same_bits(const float *x, const float *y, int64_t n) { return !memcmp(x, y, (size_t)n * sizeof *x); }
+
+TEST(an_untrained_adapter_changes_no_bit) {
+    bench plain;
+    int64_t n;
+    CHECK_OK(bench_open(&plain, "unet_sd15", "lora_formats", NULL, 0, 1));
+    float *want = bench_run(&plain, &n);
+    for (lk_lora_kind kind = LK_LORA; kind <= LK_DORA; kind++) {
+        bench b;
+        lk_adapter *a = lk_adapter_new((lk_lora_config){ .kind = kind, .r = 3, .alpha = 5, .targets = all_targets }, "face/");
+        CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+        CHECK(lk_adapter_modules(a) > 100);
+        CHECK_OK(lk_adapter_init(a, b.exec, 7));
+        float *got = bench_run(&b, &n);
+        CHECK_MSG(same_bits(got, want, n), "kind %d: the output of a fresh adapter differs from the base's", (int)kind);
+        free(got);
+        bench_close(&b);
+        lk_adapter_free(a);
+    }
+    free(want);
+    bench_close(&plain);
+}
+
+/* Fills every adapter param with small numbers, so that each matters. */
+static void scramble(lk_adapter *a, bench *b) {
+    const lk_val *p;
+    int n = lk_adapter_params(a, b->g, &p);
+    for (int i = 0; i < n; i++) {
+        int64_t size = lk_numel(lk_shape_of(b->g, p[i]));
+        float *x = lk_xaligned((size_t)size * sizeof *x);
+        for (int64_t j = 0; j < size; j++) x[j] = 0.3f * lk_philox_normal(99, (uint64_t)i, 0, (uint64_t)j);
+        CHECK_OK(lk_exec_set(b->exec, p[i], x, size));
+        free(x);
+    }
+}
+
+TEST(saved_and_loaded_gives_the_same_bits) {
+    for (lk_lora_kind kind = LK_LORA; kind <= LK_DORA; kind++) {
+        bench b, c;
+        lk_adapter *a, *again;
+        char path[512];
+        int64_t n;
+        const char *special[] = { "mid_block.attentions.0.proj_in", NULL };
+        a = lk_adapter_new((lk_lora_config){ .kind = kind, .r = 3, .alpha = 5.5, .targets = all_targets, .rank_names = special, .rank_values = (int[]){ 2 },
+                                             .alpha_names = special, .alpha_values = (double[]){ 9 } }, "");
+        CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+        scramble(a, &b);
+        snprintf(path, sizeof path, "%s/adapter_%d.safetensors", lk_test_dir(), (int)kind);
+        CHECK_OK(lk_adapter_save(a, b.exec, path));
+        CHECK_OK(load("unet_sd15", "lora_formats", path, 1, &c, &again));
+        float *x = bench_run(&b, &n), *y = c.exec ? bench_run(&c, &n) : NULL;
+        CHECK(y && same_bits(x, y, n));
+        CHECK(distance(&b, "out.base") > 1e-3);
+        free(x);
+        free(y);
+        bench_close(&b);
+        bench_close(&c);
+        lk_adapter_free(a);
+        lk_adapter_free(again);
+    }
+}
+
+TEST(an_adapter_of_another_alpha_is_refused) {
+    bench b;
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = 4, .alpha = 4, .targets = (const char *[]){ "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "proj_in", "proj_out", NULL } }, "");
+    CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+    CHECK_FAILS(lk_adapter_load(a, b.exec, GOLDEN "lora_formats/kohya/lora.safetensors"), "was built with 4");
+    bench_close(&b);
+    lk_adapter_free(a);
+}
+
+/* W = 0, A = 1, B = 1, x = 1: the branch is the number of kept inputs over the keep probability. */
+static void dropped_sum(double p, bool training, int64_t step, float out[2]) {
+    enum { WIDTH = 1000 };
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec = NULL;
+    lk_net net = lk_net_root(g);
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = 1, .alpha = 1, .dropout = p, .targets = (const char *[]){ "to_q", NULL } }, "");
+    lk_val at = lk_input(g, "step", LK_I64, LK_SCALAR), samples = lk_input(g, "samples", LK_I64, LK_SHAPE(2)), seed = lk_input(g, "seed", LK_I64, LK_SCALAR);
+    if (training) lk_adapter_training(a, true, seed, at, samples);
+    net.adapters = &a;
+    net.n_adapters = 1;
+    lk_val y = lk_nn_linear(&net, "to_q", lk_ones(g, LK_SHAPE(2, WIDTH)), WIDTH, 1, false);
+    CHECK_OK(lk_graph_error(g));
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){ 0 }, &exec));
+    float ones[WIDTH];
+    for (int i = 0; i < WIDTH; i++) ones[i] = 1;
+    const lk_val *params;
+    CHECK(lk_adapter_params(a, g, &params) == 2);
+    CHECK_OK(lk_exec_set(exec, params[0], ones, WIDTH));
+    CHECK_OK(lk_exec_set(exec, params[1], ones, 1));
+    if (training) {
+        CHECK_OK(lk_exec_set_i64(exec, at, &step, 1));
+        CHECK_OK(lk_exec_set_i64(exec, seed, (int64_t[]){ 11 }, 1));
+        CHECK_OK(lk_exec_set_i64(exec, samples, (int64_t[]){ 0, 1 }, 2));
+    }
+    CHECK_OK(lk_exec_run(exec));
+    CHECK_OK(lk_exec_get(exec, y, out, 2));
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    lk_adapter_free(a);
+}
+
+TEST(dropout_is_of_the_input_in_training_alone) {
+    float off[2], on[2], again[2], later[2];
+    dropped_sum(0.25, false, 0, off);
+    dropped_sum(0.25, true, 5, on);
+    dropped_sum(0.25, true, 5, again);
+    dropped_sum(0.25, true, 6, later);
+    CHECK(off[0] == 1000 && off[1] == 1000);
+    CHECK_CLOSE(on[0], 1000, 5 * sqrt(1000 * .25 / .75));       /* five standard deviations of the kept count / 0.75 */
+    CHECK_CLOSE(on[1], 1000, 5 * sqrt(1000 * .25 / .75));
+    CHECK(on[0] != 1000 || on[1] != 1000);
+    CHECK(on[0] == again[0] && on[1] == again[1]);
+    CHECK(on[0] != later[0] || on[1] != later[1]);
+}
