@@ -39,7 +39,7 @@ ISAS := scalar avx2 avx512
 
 # ---- sources: a new file in a folder is found by itself
 LIB_SRC    := $(wildcard framework/base/*.c framework/io/*.c framework/graph/*.c framework/backend/*.c framework/backend/ref/*.c \
-                framework/backend/cpu/*.c framework/train/*.c framework/harness/*.c models/*.c losses/*.c metrics/*.c datasets/*.c)
+                framework/backend/cpu/*.c framework/train/*.c framework/harness/*.c models/*.c losses/*.c metrics/*.c datasets/*.c framework/cli/golden/*.c)
 KERNEL_SRC := $(wildcard framework/backend/cpu/kernels/*.c)
 TOOL_SRC   := $(wildcard framework/cli/*.c)
 EXP_SRC    := $(wildcard experiments/*.c)
@@ -70,7 +70,6 @@ $(BUILD)/framework/backend/cpu/kernels/%.$(1).o: framework/backend/cpu/kernels/%
 	$$(CC) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
-$(BUILD)/framework/backend/cpu/backend_cpu.o: $(KERNEL_SRC)
 $(LIB): $(LIB_OBJ)
 	@rm -f $@; $(AR) rcs $@ $(LIB_OBJ)
 $(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB)
@@ -91,7 +90,7 @@ check: $(TESTS) all
 	@BUILD=$(BUILD) sh tests/run.sh $(if $(only),$(filter $(foreach o,$(only),%$(o)%),$(TESTS)) $(foreach t,$(TESTS),$(if $(findstring $(only),$(t)),$(t))),$(TESTS))
 golden: $(BIN)/lk-golden
 	@test -n "$(dir)" || { echo "make golden dir=PATH: a case or a tree of cases"; exit 2; }
-	@$(BIN)/lk-golden $(dir)
+	@$(BIN)/lk-golden $(dir) $(if $(backend),backend=$(backend))
 
 # ---- experiments: make exp=NAME run|plan|status|report|verify|clean-runs
 EXP_GOALS := run plan status report verify clean-runs

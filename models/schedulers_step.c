@@ -190,7 +190,7 @@ static lk_err train_index(const lk_scheduler *s, double t, int *out) {
 }
 lk_err lk_scheduler_marginal(const lk_scheduler *s, double t, double *alpha, double *sigma) {
     if (!s->sigma) {
-        int k;
+        int k = 0;
         LK_TRY(train_index(s, t, &k));
         *alpha = __builtin_sqrt(s->acp[k]);
         *sigma = __builtin_sqrt(1 - s->acp[k]);
@@ -227,7 +227,7 @@ lk_err lk_scheduler_velocity(const lk_scheduler *s, const float *x0, const float
 }
 double lk_scheduler_snr(const lk_scheduler *s, int t) { return s->acp[t] / (1 - s->acp[t]); }
 lk_err lk_scheduler_min_snr_weight(const lk_scheduler *s, int t, double gamma, double *weight) {
-    int k;
+    int k = 0;
     if (!s->acp || s->prediction == FLOW_PREDICTION) return lk_error(LK_EINPUT, "min-SNR weights are defined for diffusion, not for flow matching");
     LK_TRY(train_index(s, t, &k));
     double snr = lk_scheduler_snr(s, k), least = snr < gamma ? snr : gamma;

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Makes build/peers, a Python environment with the peers the checks in tests/peers and tests/bench compare with.
+# Needs python3-venv and a network; everything that uses it reports SKIP where it is missing.
+set -e
+cd "$(dirname "$0")/../.."
+python3 -m venv build/peers
+build/peers/bin/pip install --quiet --upgrade pip
+build/peers/bin/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu \
+    torch torchvision diffusers transformers peft safetensors torchmetrics torch-fidelity piq lpips scikit-image h5py
+build/peers/bin/python -c 'import torch, diffusers, peft; print("peers: torch", torch.__version__, "diffusers", diffusers.__version__, "peft", peft.__version__)'
