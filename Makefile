@@ -70,6 +70,7 @@ $(BUILD)/framework/backend/cpu/kernels/%.$(1).o: framework/backend/cpu/kernels/%
 	$$(CC) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+$(BUILD)/framework/backend/cpu/backend_cpu.o: $(KERNEL_SRC)
 $(LIB): $(LIB_OBJ)
 	@rm -f $@; $(AR) rcs $@ $(LIB_OBJ)
 $(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB)

@@ -109,7 +109,8 @@ run_column *run_group_column(lk_run *r, run_group *g, const char *name, bool tex
     }
     if (!g->room) g->room = 64;
     run_column *c = &g->at[g->n];
-    *c = (run_column){.units = lk_xstrdup(""), .long_name = lk_xstrdup(""), .goal = lk_xstrdup("")};
+    const char *units = !strcmp(name, "step") ? "1" : !strcmp(name, "wall_s") ? "s" : "";
+    *c = (run_column){.units = lk_xstrdup(units), .long_name = lk_xstrdup(""), .goal = lk_xstrdup("")};
     column_room(c, g->room, text);
     column_missing(c, 0, g->rows);
     g->names[g->n++] = lk_xstrdup(name);

@@ -18,18 +18,24 @@ lk_optimiser *lk_optimiser_new(lk_graph *g, const lk_val *params, int n, lk_opti
     if (c.adamw.eps == 0) c.adamw.eps = 1e-8;
     if (c.micro_batches < 1) c.micro_batches = 1;
     if (!c.name) c.name = "";
-    *o = (lk_optimiser){ .g = g, .config = c, .n = n, .loss = LK_NONE, .norm = LK_NONE };
-    o->param = lk_alloc(a, (size_t)n * sizeof(lk_val));
-    o->grad = lk_alloc(a, (size_t)n * sizeof(lk_val));
-    for (int i = 0; i < n; i++) { o->param[i] = params[i]; o->grad[i] = LK_NONE; }
+    *o = (lk_optimiser){ .g = g, .config = c, .loss = LK_NONE, .norm = LK_NONE };
+    if (n) lk_optimiser_params(o, params, n);
     o->lr = lk_input(g, lk_fmt(a, "%slr", c.name), LK_F32, LK_SCALAR);
     o->bc1 = lk_input(g, lk_fmt(a, "%sbc1", c.name), LK_F32, LK_SCALAR);
     o->bc2 = lk_input(g, lk_fmt(a, "%sbc2", c.name), LK_F32, LK_SCALAR);
-    if (n == 0) lk_graph_fail(g, LK_EINPUT, "an optimiser needs params to train: none was given (does any target name match a module?)");
     return o;
+}
+void lk_optimiser_params(lk_optimiser *o, const lk_val *params, int n) {
+    lk_arena *a = lk_graph_arena(o->g);
+    if (o->losses) { lk_graph_fail(o->g, LK_ESTATE, "optimiser: params must be given before the first loss"); return; }
+    o->n = n;
+    o->param = lk_alloc(a, (size_t)n * sizeof(lk_val));
+    o->grad = lk_alloc(a, (size_t)n * sizeof(lk_val));
+    for (int i = 0; i < n; i++) { o->param[i] = params[i]; o->grad[i] = LK_NONE; }
 }
 void lk_optimiser_add_loss(lk_optimiser *o, lk_val loss) {
     lk_graph *g = o->g;
+    if (o->n == 0) { lk_graph_fail(g, LK_EINPUT, "an optimiser needs params to train: none was given (does any target name match a module?)"); return; }
     if (o->losses++ >= o->config.micro_batches)
         lk_graph_fail(g, LK_ESTATE, "optimiser: loss %d of %d micro-batches", o->losses, o->config.micro_batches);
     lk_val *grad = lk_alloc(lk_graph_arena(g), (size_t)o->n * sizeof(lk_val));
@@ -45,6 +51,7 @@ static lk_val clip_coefficient(lk_optimiser *o) {
 }
 void lk_optimiser_finish(lk_optimiser *o) {
     lk_graph *g = o->g;
+    if (o->n == 0) return;                                          /* told by the first loss */
     lk_arena *a = lk_graph_arena(g);
     lk_val *reached = lk_alloc(a, (size_t)o->n * sizeof(lk_val));
     int n = 0;

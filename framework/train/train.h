@@ -35,6 +35,8 @@ typedef struct {
 typedef struct lk_optimiser lk_optimiser;
 /* States "<param>.adamw_m", ".adamw_v" of class OPTIMISER, inputs "<name>lr", "<name>bc1", "<name>bc2". Freed with the graph's arena. */
 lk_optimiser *lk_optimiser_new(lk_graph *, const lk_val *params, int n, lk_optimiser_config);
+/* Params known only once the model is built (an adapter's): n = 0 above, this before the first loss. */
+void   lk_optimiser_params(lk_optimiser *, const lk_val *params, int n);
 void   lk_optimiser_add_loss(lk_optimiser *, lk_val loss /* [] */);
 void   lk_optimiser_finish(lk_optimiser *);
 lk_val lk_optimiser_grad_norm(const lk_optimiser *);          /* before clipping; [] */

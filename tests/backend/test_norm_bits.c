@@ -2,6 +2,7 @@
  * docs/numerics.md step by step (every intermediate value stored), bit for bit, and against binary64. */
 #include "tests/backend/kernel_call.h"
 #include "base/exact_math.h"
+#include "graph/internal.h"
 
 /* One row (or group) at a time; gamma and beta are given per element, NULL for none. */
 typedef struct { const float *x, *dy, *gamma, *beta; int64_t n; float eps; bool silu, rms; } row;
@@ -101,4 +102,61 @@ TEST(group_norm_and_its_gradient) {
 TEST(planted_orders_are_told_apart) {
     for (int affine = 0; affine < 2; affine++) check_norm(LAYER, LK_SHAPE(3, 4096 * 9 + 7), 0, affine, false);
     for (int order = 1; order < KC_ORDERS; order++) CHECK_MSG(told[order], "no norm tells planted order %d from the rule", order);
+}
+
+/* ---- the fused kernel against its decomposition, both through the executor ------------------------------ */
+static float *column(lk_graph *g, lk_exec *exec, lk_val v) {
+    int64_t n = kc_numel(lk_shape_of(g, v));
+    float *x = lk_xmalloc((size_t)n * 4);
+    CHECK_OK(lk_exec_get(exec, v, x, n));
+    return x;
+}
+static void fused_equals_parts(lk_op op, lk_shape shape, lk_norm norm, int n_in) {
+    for (lk_isa isa = LK_ISA_SCALAR; isa <= LK_ISA_AVX512; isa++) {
+        const lk_backend *backend;
+        lk_err e = lk_backend_cpu(isa, &backend);
+        if (e) { lk_err_free(e); continue; }
+        bool grouped = op == LK_OP_group_norm || op == LK_OP_group_norm_dx, dx = op == LK_OP_layer_norm_dx || op == LK_OP_rms_norm_dx
+            || op == LK_OP_group_norm_dx || op == LK_OP_softmax_dx;
+        lk_graph *g = lk_graph_new();
+        lk_attr attr = {.norm = norm};
+        lk_val in[4];
+        for (int i = 0; i < n_in; i++)
+            in[i] = lk_input(g, (const char *[]){"a", "b", "c", "d"}[i], LK_F32, i < 1 + dx ? shape : LK_SHAPE(grouped ? shape.d[1] : shape.d[shape.rank - 1]));
+        lk_val y = lk_emit(g, op, in, n_in, &attr), parts = lk_decompose(g, y), out[2] = {y, parts};
+        CHECK_OK(lk_graph_error(g));
+        lk_exec *exec;
+        CHECK_OK(lk_exec_new(g, out, 2, (lk_exec_opts){.backend = backend}, &exec));
+        for (int i = 0; i < n_in; i++) {
+            int64_t n = kc_numel(lk_shape_of(g, in[i]));
+            float *x = kc_fill(n, 61 + (uint64_t)i);
+            CHECK_OK(lk_exec_set(exec, in[i], x, n));
+            free(x);
+        }
+        CHECK_OK(lk_exec_run(exec));
+        float *a = column(g, exec, y), *b = column(g, exec, parts);
+        int64_t at = kc_first_difference(a, b, kc_numel(shape));
+        CHECK_MSG(y.id != parts.id && at < 0, "%s, %d inputs, %s: element %lld fused %a, from parts %a", lk_op_name(op), n_in, lk_isa_name(backend), (long long)at,
+                  at < 0 ? 0 : a[at], at < 0 ? 0 : b[at]);
+        free(a); free(b);
+        lk_exec_free(exec);
+        lk_graph_free(g);
+    }
+}
+TEST(fused_equals_decomposed) {
+    static const int64_t sizes[] = {1, 7, 64, 99, 4100};
+    for (int w = 0; w < 5; w++) {
+        lk_shape rows = LK_SHAPE(3, 2, sizes[w]);
+        lk_norm plain = {.eps = 1e-5};
+        fused_equals_parts(LK_OP_softmax, rows, (lk_norm){0}, 1); fused_equals_parts(LK_OP_softmax_dx, rows, (lk_norm){0}, 2);
+        fused_equals_parts(LK_OP_layer_norm, rows, plain, 1); fused_equals_parts(LK_OP_layer_norm, rows, plain, 3);
+        fused_equals_parts(LK_OP_layer_norm_dx, rows, plain, 2); fused_equals_parts(LK_OP_layer_norm_dx, rows, plain, 3);
+        fused_equals_parts(LK_OP_rms_norm, rows, plain, 1); fused_equals_parts(LK_OP_rms_norm, rows, plain, 2);
+        fused_equals_parts(LK_OP_rms_norm_dx, rows, plain, 2); fused_equals_parts(LK_OP_rms_norm_dx, rows, plain, 3);
+        for (int silu = 0; silu < 2; silu++) for (int affine = 0; affine < 3; affine += 2) {
+            lk_norm group = {.groups = 3, .eps = 1e-6, .silu = silu};
+            fused_equals_parts(LK_OP_group_norm, LK_SHAPE(2, 6, sizes[w], 3), group, 1 + affine);
+            fused_equals_parts(LK_OP_group_norm_dx, LK_SHAPE(2, 6, sizes[w], 3), group, 2 + affine);
+        }
+    }
 }

@@ -83,4 +83,8 @@ typedef struct {
 extern const lk_golden_handler lk_golden_handlers[];                       /* first match wins; ends with file NULL */
 lk_err lk_golden_model_case(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_schedulers(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_lora_train(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_lora_formats(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_lora_mix(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_lora_files(lk_golden *, const char *path, const char *dir, json_t *);
 #endif

@@ -6,7 +6,9 @@
 #include "backend/cpu/kernels/kernels.h"
 #include <string.h>
 
-/* ---- pools ------------------------------------------------------------------------------------------ */
+/* ---- pools: TILE neighbouring outputs of a row together, tap by tap, so that loops run along the row while
+ * every output still sees its taps in row-major order. --------------------------------------------------- */
+enum { TILE = 128 };
 typedef struct {
     const float *x, *dy;             /* dy: cotangent, or the values max_pool2d_at picks from */
     float *out;
@@ -15,85 +17,122 @@ typedef struct {
     int64_t padded[2];               /* h, w with padding */
     bool count_pad;
 } pool;
-
-/* The taps of pooled position o along one axis that lie in the picture: [lo, hi). */
 typedef struct { int64_t lo, hi; } span;
-typedef struct { span r, c; } window;
+
+/* The taps of pooled position o along an axis that lie in the picture: [lo, hi) in picture coordinates. */
 static inline span taps(int64_t o, int stride, int pad, int kernel, int64_t size) {
     int64_t first = o * stride - pad;
     return (span){lk_k_max(first, 0), lk_k_min(first + kernel, size)};
 }
-/* Index of the first maximum of a window, -1 if the whole window is padding. */
-static inline int64_t window_max(const pool *p, const float *x, window v) {
-    if (v.r.lo >= v.r.hi || v.c.lo >= v.c.hi) return -1;
-    int64_t best = v.r.lo * p->w + v.c.lo;
-    for (int64_t i = v.r.lo; i < v.r.hi; i++)
-        for (int64_t j = v.c.lo; j < v.c.hi; j++) if (x[i * p->w + j] > x[best]) best = i * p->w + j;
-    return best;
+/* The outputs of [first, first + n) whose column tap b lies in the picture, counted from first. */
+static inline span hits(const pool *p, int64_t first, int64_t n, int b) {
+    int64_t s = p->stride[1], shift = p->pad[1] - b;            /* picture column of output q is q * s - shift */
+    int64_t lo = shift > 0 ? (shift + s - 1) / s : 0, hi = p->w + shift > 0 ? (p->w - 1 + shift) / s + 1 : 0;
+    return (span){lk_k_min(lk_k_max(lo - first, 0), n), lk_k_min(lk_k_max(hi - first, 0), n)};
 }
-static inline float divisor(const pool *p, int64_t o, int64_t q, window v) {
-    if (!p->count_pad) return (float)(lk_k_max(0, v.r.hi - v.r.lo) * lk_k_max(0, v.c.hi - v.c.lo));
-    return (float)((lk_k_min(o * p->stride[0] + p->kernel[0], p->padded[0]) - o * p->stride[0])
-                 * (lk_k_min(q * p->stride[1] + p->kernel[1], p->padded[1]) - q * p->stride[1]));
-}
-static inline window window_of(const pool *p, int64_t o, int64_t q) {
-    return (window){taps(o, p->stride[0], p->pad[0], p->kernel[0], p->h), taps(q, p->stride[1], p->pad[1], p->kernel[1], p->w)};
-}
-#define EACH_WINDOW(p) for (int64_t o = 0; o < (p)->oh; o++) for (int64_t q = 0; q < (p)->ow; q++)
+#define EACH_TILE(p, o, first, n) \
+    for (int64_t o = 0; o < (p)->oh; o++) \
+        for (int64_t first = 0, n; first < (p)->ow && (n = lk_k_min(TILE, (p)->ow - first), true); first += TILE)
 
+/* First maxima of a tile and where in the plane they stand: -inf and -1 where a window is padding only. */
+static void tile_max(const pool *p, const float *x, int64_t o, int64_t first, int64_t n, float *restrict best, int32_t *restrict at) {
+    span r = taps(o, p->stride[0], p->pad[0], p->kernel[0], p->h);
+    for (int64_t q = 0; q < n; q++) {
+        span c = taps(first + q, p->stride[1], p->pad[1], p->kernel[1], p->w);
+        bool any = r.lo < r.hi && c.lo < c.hi;
+        at[q] = any ? (int32_t)(r.lo * p->w + c.lo) : -1;
+        best[q] = any ? x[at[q]] : -__builtin_inff();
+    }
+    for (int64_t i = r.lo; i < r.hi; i++) for (int b = 0; b < p->kernel[1]; b++) {
+        span h = hits(p, first, n, b);
+        int64_t s = p->stride[1];
+        int32_t base = (int32_t)(i * p->w + first * s - p->pad[1] + b);
+        for (int64_t q = h.lo; q < h.hi; q++) {
+            float v = x[base + q * s];
+            at[q] = v > best[q] ? base + (int32_t)(q * s) : at[q];
+            best[q] = v > best[q] ? v : best[q];
+        }
+    }
+}
+static void tile_divisors(const pool *p, int64_t o, int64_t first, int64_t n, float *d) {
+    span r = taps(o, p->stride[0], p->pad[0], p->kernel[0], p->h);
+    int64_t top = o * p->stride[0], height = p->count_pad ? lk_k_min(top + p->kernel[0], p->padded[0]) - top : lk_k_max(0, r.hi - r.lo);
+    for (int64_t q = 0; q < n; q++) {
+        span c = taps(first + q, p->stride[1], p->pad[1], p->kernel[1], p->w);
+        int64_t left = (first + q) * p->stride[1];
+        d[q] = (float)(height * (p->count_pad ? lk_k_min(left + p->kernel[1], p->padded[1]) - left : lk_k_max(0, c.hi - c.lo)));
+    }
+}
 static void max_pool_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pool *p = ctx;
-    for (int64_t k = begin; k < end; k++) {
-        const float *x = p->x + k * p->h * p->w;
-        float *y = p->out + k * p->oh * p->ow;
-        EACH_WINDOW(p) { int64_t at = window_max(p, x, window_of(p, o, q)); *y++ = at < 0 ? -__builtin_inff() : x[at]; }
-    }
+    int32_t at[TILE];
+    for (int64_t k = begin; k < end; k++)
+        EACH_TILE(p, o, first, n) tile_max(p, p->x + k * p->h * p->w, o, first, n, p->out + (k * p->oh + o) * p->ow + first, at);
 }
 static void max_pool_at_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pool *p = ctx;
+    float best[TILE]; int32_t at[TILE];
     for (int64_t k = begin; k < end; k++) {
         const float *x = p->x + k * p->h * p->w, *z = p->dy + k * p->h * p->w;
-        float *y = p->out + k * p->oh * p->ow;
-        EACH_WINDOW(p) { int64_t at = window_max(p, x, window_of(p, o, q)); *y++ = at < 0 ? 0.0f : z[at]; }
+        EACH_TILE(p, o, first, n) {
+            float *y = p->out + (k * p->oh + o) * p->ow + first;
+            tile_max(p, x, o, first, n, best, at);
+            for (int64_t q = 0; q < n; q++) y[q] = at[q] < 0 ? 0.0f : z[at[q]];
+        }
     }
 }
 static void max_pool_dx_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pool *p = ctx;
+    float best[TILE]; int32_t at[TILE];
     for (int64_t k = begin; k < end; k++) {
-        const float *x = p->x + k * p->h * p->w, *dy = p->dy + k * p->oh * p->ow;
+        const float *x = p->x + k * p->h * p->w;
         float *dx = p->out + k * p->h * p->w;
         memset(dx, 0, (size_t)(p->h * p->w) * sizeof *dx);
-        EACH_WINDOW(p) { int64_t at = window_max(p, x, window_of(p, o, q)); if (at >= 0) dx[at] += *dy; dy++; }
+        EACH_TILE(p, o, first, n) {
+            const float *dy = p->dy + (k * p->oh + o) * p->ow + first;
+            tile_max(p, x, o, first, n, best, at);
+            for (int64_t q = 0; q < n; q++) if (at[q] >= 0) dx[at[q]] += dy[q];
+        }
     }
 }
 static void avg_pool_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pool *p = ctx;
-    for (int64_t k = begin; k < end; k++) {
-        const float *x = p->x + k * p->h * p->w;
-        float *y = p->out + k * p->oh * p->ow;
-        EACH_WINDOW(p) {
-            window v = window_of(p, o, q);
-            float sum = 0;
-            for (int64_t i = v.r.lo; i < v.r.hi; i++) for (int64_t j = v.c.lo; j < v.c.hi; j++) sum += x[i * p->w + j];
-            *y++ = sum / divisor(p, o, q, v);
+    float divisor[TILE], sum[TILE];
+    int64_t s = p->stride[1];
+    for (int64_t k = begin; k < end; k++) EACH_TILE(p, o, first, n) {
+        span r = taps(o, p->stride[0], p->pad[0], p->kernel[0], p->h);
+        memset(sum, 0, sizeof sum);
+        for (int64_t i = r.lo; i < r.hi; i++) for (int b = 0; b < p->kernel[1]; b++) {
+            int64_t base = (k * p->h + i) * p->w + first * s - p->pad[1] + b;
+            span h = hits(p, first, n, b);
+            if (s == 1) for (int64_t q = h.lo; q < h.hi; q++) sum[q] += p->x[base + q];
+            else for (int64_t q = h.lo; q < h.hi; q++) sum[q] += p->x[base + q * s];
         }
+        tile_divisors(p, o, first, n, divisor);
+        for (int64_t q = 0; q < n; q++) p->out[(k * p->oh + o) * p->ow + first + q] = sum[q] / divisor[q];
     }
 }
+/* For one row of the picture, taps from the last column to the first reach a pixel in increasing output. */
 static void avg_pool_dx_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pool *p = ctx;
-    for (int64_t k = begin; k < end; k++) {
-        const float *dy = p->dy + k * p->oh * p->ow;
-        float *dx = p->out + k * p->h * p->w;
-        memset(dx, 0, (size_t)(p->h * p->w) * sizeof *dx);
-        EACH_WINDOW(p) {
-            window v = window_of(p, o, q);
-            float share = *dy++ / divisor(p, o, q, v);
-            for (int64_t i = v.r.lo; i < v.r.hi; i++) for (int64_t j = v.c.lo; j < v.c.hi; j++) dx[i * p->w + j] += share;
+    float divisor[TILE], share[TILE];
+    int64_t s = p->stride[1];
+    memset(p->out + begin * p->h * p->w, 0, (size_t)((end - begin) * p->h * p->w) * sizeof *p->out);
+    for (int64_t k = begin; k < end; k++) EACH_TILE(p, o, first, n) {
+        span r = taps(o, p->stride[0], p->pad[0], p->kernel[0], p->h);
+        tile_divisors(p, o, first, n, divisor);
+        for (int64_t q = 0; q < n; q++) share[q] = p->dy[(k * p->oh + o) * p->ow + first + q] / divisor[q];
+        for (int64_t i = r.lo; i < r.hi; i++) for (int b = p->kernel[1] - 1; b >= 0; b--) {
+            int64_t base = (k * p->h + i) * p->w + first * s - p->pad[1] + b;
+            float *restrict out = p->out;
+            span h = hits(p, first, n, b);
+            if (s == 1) for (int64_t q = h.lo; q < h.hi; q++) out[base + q] += share[q];
+            else for (int64_t q = h.lo; q < h.hi; q++) out[base + q * s] += share[q];
         }
     }
 }
@@ -174,35 +213,40 @@ static void k_upsample_nearest_dx(const lk_kernel_call *c) { run_nearest(c, c->n
  * value = ((v00 * w00 + v01 * w01) + v10 * w10) + v11 * w11. A tap outside is the nearest edge pixel (clamp)
  * or v = +0. The adjoint adds dy * w to each tap inside (clamped where clamp). */
 typedef struct { const float *in, *m; float *out; int64_t n, c, h, w, oh, ow; bool clamp; } warp;   /* h, w: source picture */
-typedef struct { int64_t at[4]; float weight[4]; } tap4;   /* at < 0: outside */
+typedef struct { int32_t at[4][TILE]; float weight[4][TILE]; } tap_tile;   /* of up to TILE pixels of a row; at < 0: outside */
 
 /* Index of position f (an integer in binary32, perhaps far away or NaN) along an axis, -1 outside. */
-static inline int64_t inside(float f, int64_t size, bool clamp) {
-    float last = (float)(size - 1);
-    if (f >= 0 && f <= last) return (int64_t)f;
-    return !clamp ? -1 : f > last ? size - 1 : 0;
+static inline int32_t inside(float f, float last, bool clamp) {
+    float held = f > last ? last : f > 0 ? f : 0.0f;
+    return clamp || held == f ? (int32_t)held : -1;
 }
-static inline tap4 taps_of(const warp *s, const float *m, int64_t x, int64_t y) {
-    float fx = (float)x, fy = (float)y;
-    float sx = (m[0] * fx + m[1] * fy) + m[2], sy = (m[3] * fx + m[4] * fy) + m[5];
-    float x0 = __builtin_floorf(sx), y0 = __builtin_floorf(sy), wx = sx - x0, wy = sy - y0, vx = 1.0f - wx, vy = 1.0f - wy;
-    int64_t c0 = inside(x0, s->w, s->clamp), c1 = inside(x0 + 1.0f, s->w, s->clamp), r0 = inside(y0, s->h, s->clamp), r1 = inside(y0 + 1.0f, s->h, s->clamp);
-    return (tap4){{r0 < 0 || c0 < 0 ? -1 : r0 * s->w + c0, r0 < 0 || c1 < 0 ? -1 : r0 * s->w + c1,
-                   r1 < 0 || c0 < 0 ? -1 : r1 * s->w + c0, r1 < 0 || c1 < 0 ? -1 : r1 * s->w + c1}, {vx * vy, wx * vy, vx * wy, wx * wy}};
+static inline int32_t place(int32_t row, int32_t col, int32_t w) { return (row | col) < 0 ? -1 : row * w + col; }
+static void taps_of(const warp *s, const float *m, int64_t first, int64_t y, int64_t n, tap_tile *restrict t) {
+    float m0 = m[0], m1 = m[1], m2 = m[2], m3 = m[3], m4 = m[4], m5 = m[5], fy = (float)y, right = (float)(s->w - 1), bottom = (float)(s->h - 1);
+    int32_t w = (int32_t)s->w, from = (int32_t)first;
+    bool clamp = s->clamp;
+    for (int32_t i = 0; i < (int32_t)n; i++) {
+        float fx = (float)(from + i), sx = (m0 * fx + m1 * fy) + m2, sy = (m3 * fx + m4 * fy) + m5;
+        float x0 = __builtin_floorf(sx), y0 = __builtin_floorf(sy), wx = sx - x0, wy = sy - y0, vx = 1.0f - wx, vy = 1.0f - wy;
+        int32_t c0 = inside(x0, right, clamp), c1 = inside(x0 + 1.0f, right, clamp), r0 = inside(y0, bottom, clamp), r1 = inside(y0 + 1.0f, bottom, clamp);
+        t->at[0][i] = place(r0, c0, w); t->at[1][i] = place(r0, c1, w); t->at[2][i] = place(r1, c0, w); t->at[3][i] = place(r1, c1, w);
+        t->weight[0][i] = vx * vy; t->weight[1][i] = wx * vy; t->weight[2][i] = vx * wy; t->weight[3][i] = wx * wy;
+    }
 }
-static inline float tap_value(const float *plane, int64_t at) { return at < 0 ? 0.0f : plane[at]; }
+static inline float tap_value(const float *plane, int32_t at) { return at < 0 ? 0.0f : plane[at]; }
 static void warp_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const warp *s = ctx;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t n = row / s->oh, y = row % s->oh;
-        for (int64_t x = 0; x < s->ow; x++) {
-            tap4 t = taps_of(s, s->m + n * 6, x, y);
-            const float *plane = s->in + n * s->c * s->h * s->w;
-            float *out = s->out + (n * s->c * s->oh + y) * s->ow + x;
-            for (int64_t c = 0; c < s->c; c++, plane += s->h * s->w, out += s->oh * s->ow) {
-                float v00 = tap_value(plane, t.at[0]), v01 = tap_value(plane, t.at[1]), v10 = tap_value(plane, t.at[2]), v11 = tap_value(plane, t.at[3]);
-                *out = ((v00 * t.weight[0] + v01 * t.weight[1]) + v10 * t.weight[2]) + v11 * t.weight[3];
+    tap_tile t;
+    for (int64_t row = begin; row < end; row++) for (int64_t first = 0; first < s->ow; first += TILE) {
+        int64_t n = row / s->oh, y = row % s->oh, width = lk_k_min(TILE, s->ow - first);
+        taps_of(s, s->m + n * 6, first, y, width, &t);
+        for (int64_t c = n * s->c; c < (n + 1) * s->c; c++) {
+            const float *plane = s->in + c * s->h * s->w;
+            float *restrict out = s->out + (c * s->oh + y) * s->ow + first;
+            for (int64_t i = 0; i < width; i++) {
+                float v00 = tap_value(plane, t.at[0][i]), v01 = tap_value(plane, t.at[1][i]), v10 = tap_value(plane, t.at[2][i]), v11 = tap_value(plane, t.at[3][i]);
+                out[i] = ((v00 * t.weight[0][i] + v01 * t.weight[1][i]) + v10 * t.weight[2][i]) + v11 * t.weight[3][i];
             }
         }
     }
@@ -210,14 +254,14 @@ static void warp_rows(void *ctx, int64_t begin, int64_t end, int thread) {
 static void warp_dx_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const warp *s = ctx;
-    for (int64_t k = begin; k < end; k++) {
-        const float *dy = s->in + k * s->oh * s->ow, *m = s->m + k / s->c * 6;
+    tap_tile t;
+    memset(s->out + begin * s->h * s->w, 0, (size_t)((end - begin) * s->h * s->w) * sizeof *s->out);
+    for (int64_t k = begin; k < end; k++) for (int64_t y = 0; y < s->oh; y++) for (int64_t first = 0; first < s->ow; first += TILE) {
+        int64_t width = lk_k_min(TILE, s->ow - first);
+        const float *dy = s->in + (k * s->oh + y) * s->ow + first;
         float *dx = s->out + k * s->h * s->w;
-        memset(dx, 0, (size_t)(s->h * s->w) * sizeof *dx);
-        for (int64_t y = 0; y < s->oh; y++) for (int64_t x = 0; x < s->ow; x++, dy++) {
-            tap4 t = taps_of(s, m, x, y);
-            for (int i = 0; i < 4; i++) if (t.at[i] >= 0) dx[t.at[i]] += *dy * t.weight[i];
-        }
+        taps_of(s, s->m + k / s->c * 6, first, y, width, &t);
+        for (int64_t i = 0; i < width; i++) for (int tap = 0; tap < 4; tap++) if (t.at[tap][i] >= 0) dx[t.at[tap][i]] += dy[i] * t.weight[tap][i];
     }
 }
 static warp warp_of(const lk_kernel_call *c, lk_shape source, lk_shape dest) {

@@ -101,7 +101,7 @@ static inline float lk_sum_end(lk_sum *s) {
  * pointers and numbers E reads. Names of the macro's own end in _ so that they hide no argument. */
 #define LK_ARGS(...) __VA_ARGS__
 #define LK_SUM_RUN(name, E, DECLS, NAMES) \
-static inline void name(lk_sum *s, int64_t n, DECLS) { \
+static inline __attribute__((unused)) void name(lk_sum *s, int64_t n, DECLS) { \
     for (int64_t i = 0; i < n;) { \
         if ((s->pos & (LK_LANES - 1)) || n - i < LK_LANES) { \
             int64_t stop_ = lk_k_min(n, i + LK_LANES - (s->pos & (LK_LANES - 1))); \
@@ -121,7 +121,7 @@ static inline void name(lk_sum *s, int64_t n, DECLS) { \
         if (s->pos == LK_CHUNK) lk_sum_close(s); \
     } \
 } \
-static inline float row_##name(int64_t n, DECLS) { \
+static inline __attribute__((unused)) float row_##name(int64_t n, DECLS) { \
     if (n < LK_LANES) { \
         float few_[LK_LANES]; \
         for (int64_t i = 0; i < n; i++) few_[i] = 0.0f + E(LK_LDS, i); \

@@ -1,0 +1,126 @@
+/* Guided sampling over a planned UNet graph; the scheduler's arithmetic runs on the host in binary32. */
+#include "models/sampler.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lk_sampler {
+    const lk_zoo *zoo; lk_pool *pool; int batch;
+    lk_graph *g; lk_exec *x; lk_val sample, timestep, context, guidance, out;      /* [B,...] latents; [2B]; [2B,T,D]; []; [B,...] */
+    lk_graph *text; lk_exec *text_x; lk_val ids, hidden;                           /* one caption at a time */
+};
+
+static lk_err build_text(lk_sampler *s) {
+    static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
+    s->text = lk_graph_new();
+    lk_net net = lk_net_root(s->text);
+    s->ids = lk_input(s->text, "ids", LK_I64, LK_SHAPE(1, LK_ZOO_TOKENS));
+    s->hidden = lk_clip_text(&net, &s->zoo->text, s->ids, LK_NONE).last_hidden_state;
+    LK_TRY(lk_graph_error(s->text));
+    LK_TRY(lk_exec_new(s->text, &s->hidden, 1, (lk_exec_opts){.pool = s->pool}, &s->text_x));
+    return lk_weights_bind(s->text_x, s->zoo->clip_weights, "", only_text);
+}
+static lk_err build_unet(lk_sampler *s, lk_adapter *adapter) {
+    lk_graph *g = s->g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_adapter *const adapters[1] = {adapter};
+    if (adapter) { net.adapters = adapters; net.n_adapters = 1; }
+    int64_t b = s->batch, w = s->zoo->text.hidden;
+    s->sample = lk_input(g, "sample", LK_F32, LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID));
+    s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(2 * b));
+    s->context = lk_input(g, "context", LK_F32, LK_SHAPE(2 * b, LK_ZOO_TOKENS, w));
+    s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
+    lk_val both = lk_concat(g, (lk_val[]){s->sample, s->sample}, 2, 0);
+    lk_val m = lk_unet2d(&net, &s->zoo->unet, both, s->timestep, s->context, LK_UNET_PLAIN);
+    lk_val without = lk_slice(g, m, 0, 0, b), with = lk_slice(g, m, 0, b, 2 * b);
+    s->out = lk_lerp(g, without, with, s->guidance);
+    LK_TRY(lk_graph_error(g));
+    LK_TRY(lk_exec_new(g, &s->out, 1, (lk_exec_opts){.pool = s->pool}, &s->x));
+    return lk_weights_bind(s->x, s->zoo->unet_weights, "", NULL);
+}
+lk_err lk_sampler_new(const lk_zoo *z, lk_adapter *adapter, int batch, lk_pool *pool, lk_sampler **out) {
+    lk_sampler *s = lk_xcalloc(1, sizeof *s);
+    *s = (lk_sampler){.zoo = z, .pool = pool, .batch = batch};
+    lk_err e = build_text(s);
+    if (!e) e = build_unet(s, adapter);
+    if (e) { lk_sampler_free(s); return e; }
+    *out = s;
+    return LK_OK;
+}
+void lk_sampler_free(lk_sampler *s) {
+    if (!s) return;
+    lk_exec_free(s->x);
+    lk_graph_free(s->g);
+    lk_exec_free(s->text_x);
+    lk_graph_free(s->text);
+    free(s);
+}
+lk_exec *lk_sampler_exec(const lk_sampler *s) { return s->x; }
+
+static lk_err encode(lk_sampler *s, const char *text, float *context) {
+    int64_t ids[LK_ZOO_TOKENS];
+    LK_TRY(lk_zoo_encode_text(s->zoo, text, ids));
+    LK_TRY(lk_exec_set_i64(s->text_x, s->ids, ids, LK_ZOO_TOKENS));
+    LK_TRY(lk_exec_run(s->text_x));
+    return lk_exec_get(s->text_x, s->hidden, context, LK_ZOO_TOKENS * s->zoo->text.hidden);
+}
+static lk_err model_output(lk_sampler *s, double t, const float *x, float *out) {
+    float times[512];
+    for (int i = 0; i < 2 * s->batch; i++) times[i] = (float)t;
+    LK_TRY(lk_exec_set(s->x, s->timestep, times, 2 * s->batch));
+    LK_TRY(lk_exec_set(s->x, s->sample, x, (int64_t)s->batch * LK_ZOO_LATENT_SIZE));
+    LK_TRY(lk_exec_run(s->x));
+    return lk_exec_get(s->x, s->out, out, (int64_t)s->batch * LK_ZOO_LATENT_SIZE);
+}
+static void draw(uint64_t seed, const char *stream, uint64_t step, uint32_t sample, float *out) {
+    uint64_t key = lk_stream_key(seed, stream);
+    for (int k = 0; k < LK_ZOO_LATENT_SIZE; k++) out[k] = lk_philox_normal(key, step, sample, (uint64_t)k);
+}
+typedef struct { lk_scheduler *scheduler; lk_sampling how; int begin; uint64_t seed; } chain;
+/* One batch in place: x enters noised to the timestep of step `begin`. */
+static lk_err run_chain(lk_sampler *s, const chain *c, uint32_t first, float *x) {
+    int64_t size = (int64_t)s->batch * LK_ZOO_LATENT_SIZE;
+    const double *t = lk_scheduler_timesteps(c->scheduler);
+    float *m = lk_xmalloc(sizeof(float) * (size_t)size), *noise = lk_xmalloc(sizeof(float) * (size_t)size);
+    lk_err e = LK_OK;
+    for (int i = c->begin; i < c->how.steps && !e; i++) {
+        bool noisy = lk_scheduler_needs_noise(c->scheduler, i, c->how.eta);
+        for (int b = 0; b < s->batch && noisy; b++) draw(c->seed, "sample.step", (uint64_t)i, first + (uint32_t)b, noise + (size_t)b * LK_ZOO_LATENT_SIZE);
+        e = model_output(s, t[i], x, m);
+        if (!e) e = lk_scheduler_step(c->scheduler, i, m, x, size, noisy ? noise : NULL, c->how.eta, x, NULL);
+    }
+    free(m); free(noise);
+    return e;
+}
+lk_err lk_sample_from(lk_sampler *s, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling how, double strength, const float *start, float *latents) {
+    chain c = {.how = how, .seed = seed};
+    if (how.steps < 1) return lk_error(LK_EINPUT, "%d sampling steps: expected at least 1", how.steps);
+    LK_TRY(lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &c.scheduler));
+    int64_t w = (int64_t)LK_ZOO_TOKENS * s->zoo->text.hidden;
+    float *context = lk_xcalloc((size_t)(2 * s->batch * w), sizeof(float)), *x = lk_xcalloc((size_t)s->batch * LK_ZOO_LATENT_SIZE, sizeof(float));
+    lk_err e = lk_scheduler_set_timesteps(c.scheduler, how.steps, (lk_timestep_opts){0});
+    if (!e) e = lk_exec_set_scalar(s->x, s->guidance, how.guidance);
+    if (start) c.begin = how.steps - (int)(strength * how.steps + 0.5);
+    double alpha = 0, sigma = 1;
+    if (!e && start && c.begin < how.steps) e = lk_scheduler_marginal(c.scheduler, lk_scheduler_timesteps(c.scheduler)[c.begin], &alpha, &sigma);
+    for (int b = 0; b < s->batch && !e; b++) e = encode(s, "", context + b * w);
+    for (int at = 0; at < n && !e; at += s->batch) {
+        int k = n - at < s->batch ? n - at : s->batch;
+        for (int b = 0; b < s->batch && !e; b++) {
+            float *xb = x + (size_t)b * LK_ZOO_LATENT_SIZE;
+            e = encode(s, prompts[at + (b < k ? b : 0)], context + (s->batch + b) * w);
+            draw(seed, "sample.noise", 0, first + (uint32_t)(at + b), xb);
+            for (int j = 0; j < LK_ZOO_LATENT_SIZE && start && b < k; j++)
+                xb[j] = (float)alpha * start[(size_t)(at + b) * LK_ZOO_LATENT_SIZE + (size_t)j] + (float)sigma * xb[j];
+        }
+        if (!e) e = lk_exec_set(s->x, s->context, context, 2 * s->batch * w);
+        if (!e) e = run_chain(s, &c, first + (uint32_t)at, x);
+        if (!e) memcpy(latents + (size_t)at * LK_ZOO_LATENT_SIZE, x, sizeof(float) * (size_t)k * LK_ZOO_LATENT_SIZE);
+    }
+    free(context); free(x);
+    lk_scheduler_free(c.scheduler);
+    return e;
+}
+lk_err lk_sample(lk_sampler *s, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling how, float *latents) {
+    return lk_sample_from(s, prompts, n, seed, first, how, 1, NULL, latents);
+}

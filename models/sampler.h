@@ -1,0 +1,20 @@
+/* sampler: pictures from the zoo's base, with or without an adapter: text to context, a scheduler's chain with classifier-free
+ * guidance (Ho & Salimans 2022), latents to frames. */
+#ifndef LK_SAMPLER_H
+#define LK_SAMPLER_H
+#include "models/schedulers.h"
+#include "models/zoo.h"
+
+typedef struct lk_sampler lk_sampler;
+/* adapter: built into the sampler's own graph (NULL: the base alone); set its params through lk_sampler_exec before sampling.
+ * batch: pictures at a time; twice as many go through the UNet. */
+lk_err   lk_sampler_new(const lk_zoo *, lk_adapter *, int batch, lk_pool *, lk_sampler **);
+void     lk_sampler_free(lk_sampler *);
+lk_exec *lk_sampler_exec(const lk_sampler *);
+typedef struct { int steps; double guidance, eta; } lk_sampling;
+/* n prompts -> latents [n][8][16][16]. Picture i starts from noise of stream "sample.noise", key (seed, sample first + i): the same for any
+ * batch size, and shared by whoever asks for the same seed and index. */
+lk_err lk_sample(lk_sampler *, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling, float *latents);
+/* From given latents instead of noise: noised to `strength` (0..1] of the chain, then denoised (half way: .5). */
+lk_err lk_sample_from(lk_sampler *, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling, double strength, const float *start, float *latents);
+#endif
