@@ -29,6 +29,7 @@ static void matmul(const lk_kernel_call *c) {
 typedef struct { double *x, *w, *y; } conv_values;
 typedef void (*conv_term)(conv_values, int64_t x, int64_t w, int64_t y);
 static int one_if_zero(int v) { return v ? v : 1; }
+static int64_t at4(const lk_shape *s, int64_t a, int64_t b, int64_t c, int64_t d) { return ((a * s->d[1] + b) * s->d[2] + c) * s->d[3] + d; }
 
 /* Calls term for every product x[ix] * w[iw] that y[iy] is made of. */
 static void conv_walk(const lk_conv *a, lk_shape x, lk_shape w, lk_shape y, conv_values v, conv_term term) {
@@ -39,7 +40,7 @@ static void conv_walk(const lk_conv *a, lk_shape x, lk_shape w, lk_shape y, conv
             int64_t iw = ow * one_if_zero(a->stride[1]) + kw * one_if_zero(a->dilation[1]) - a->pad[1];
             if (ih < 0 || ih >= x.d[2] || iw < 0 || iw >= x.d[3]) continue;
             int64_t ch = o / o_per * c_per + k;
-            term(v, ref_index(x, (int64_t[]){n, ch, ih, iw}), ref_index(w, (int64_t[]){o, k, kh, kw}), ref_index(y, (int64_t[]){n, o, oh, ow}));
+            term(v, at4(&x, n, ch, ih, iw), at4(&w, o, k, kh, kw), at4(&y, n, o, oh, ow));
         }
 }
 static void into_y(conv_values v, int64_t x, int64_t w, int64_t y) { v.y[y] += v.x[x] * v.w[w]; }

@@ -1,6 +1,7 @@
 /* Movement and reductions. Elements are carried as 8 bytes, so that I64 values move as well. */
 #include "backend/ref/ref.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void permute(const lk_kernel_call *c) {
@@ -100,16 +101,14 @@ static void reduce_max(const lk_kernel_call *c) {
     for (int64_t i = 0, n = lk_numel(c->in_shape[0]); i < n; i++) { int64_t g = group_of(c, i); if (x[i] > out[g]) out[g] = x[i]; }
 }
 
-/* 1 where nothing earlier in the group is as large and nothing later is larger. Quadratic, and plainly so. */
+/* Walks backwards with >=, so that the first of equals has the last word. */
 static void max_mask(const lk_kernel_call *c) {
     const double *x = c->in[0]; double *out = c->out;
     int64_t n = lk_numel(c->in_shape[0]);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t g = group_of(c, i);
-        bool first = true;
-        for (int64_t j = 0; j < n && first; j++) if (j != i && group_of(c, j) == g) first = j < i ? x[j] < x[i] : x[j] <= x[i];
-        out[i] = first;
-    }
+    int64_t *best = lk_xcalloc((size_t)n + 1, sizeof *best);            /* of each group, plus one; 0: none seen */
+    for (int64_t i = n - 1; i >= 0; i--) { int64_t g = group_of(c, i); if (!best[g] || x[i] >= x[best[g] - 1]) best[g] = i + 1; }
+    for (int64_t i = 0; i < n; i++) out[i] = best[group_of(c, i)] == i + 1;
+    free(best);
 }
 
 void ref_movement(lk_kernel *table) {

@@ -91,7 +91,8 @@ static void warp(const lk_kernel_call *c, lk_shape x, lk_shape y, double *px, do
         const double *m = matrix + at[0] * 6;
         double u = (double)at[3], v = (double)at[2], sx = m[0] * u + m[1] * v + m[2], sy = m[3] * u + m[4] * v + m[5];
         for (int64_t h = 0; h < x.d[2]; h++) for (int64_t w = 0; w < x.d[3]; w++) {
-            double weight = hat(sy, h, x.d[2], clamp) * hat(sx, w, x.d[3], clamp);
+            double row = hat(sy, h, x.d[2], clamp), weight = row > 0 ? row * hat(sx, w, x.d[3], clamp) : 0;
+            if (!(weight > 0)) continue;
             int64_t j = ref_index(x, (int64_t[]){at[0], at[1], h, w});
             if (forward) py[i] += weight * px[j]; else px[j] += weight * py[i];
         }
