@@ -39,4 +39,7 @@ lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
 /* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. Kohya's targets keep their
  * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
+/* Adds weight * scale * B A to the base weights in `to` (params of the same names, copied by lk_weights_set, not bound);
+ * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes. */
+lk_err lk_adapter_merge(const lk_adapter *, lk_exec *from, double weight, lk_exec *to);
 #endif

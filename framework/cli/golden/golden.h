@@ -52,6 +52,7 @@ typedef struct {
     struct { const char *name; lk_val v; double *f64; int64_t *i64; int64_t n; bool bound; } in[LK_GOLDEN_LEAVES]; int n_in;
     struct { const char *name; lk_val v; } out[LK_GOLDEN_LEAVES]; int n_out;
     struct { const char *prefix, *path; lk_st *st; } weights[4]; int n_weights;
+    bool writable;                         /* weights are copied, not bound: the case will change them */
 } lk_golden_model;
 /* What class builders use. Input "in.<name>" of the io file; integers become F32 in _input, stay I64 in _ids. */
 bool   lk_golden_has(lk_golden_model *, const char *name);

@@ -102,7 +102,7 @@ lk_err lk_golden_exec(lk_golden_model *m, const lk_val *outputs, int n, lk_exec 
     LK_TRY(lk_exec_new(m->net.g, outputs, n, (lk_exec_opts){ .backend = m->run->backend, .pool = m->run->pool }, out));
     for (int i = 0; i < m->n_weights; i++) {
         if (!m->weights[i].st) LK_TRY(lk_st_open(m->weights[i].path, &m->weights[i].st));
-        LK_TRY(lk_weights_bind(*out, m->weights[i].st, m->weights[i].prefix, ignore));
+        LK_TRY((m->writable ? lk_weights_set : lk_weights_bind)(*out, m->weights[i].st, m->weights[i].prefix, ignore));
     }
     return set_inputs(m, *out);
 }

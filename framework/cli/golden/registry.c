@@ -4,7 +4,10 @@
 
 const lk_golden_handler lk_golden_handlers[] = {
     { "case.json", "hyper", lk_golden_lora_train },         /* training of a LoRA on a base */
+    { "case.json", "corrupt", lk_golden_lora_formats },     /* one LoRA in every file format, and damaged files */
+    { "case.json", "lora_a", lk_golden_lora_mix },          /* several LoRAs weighed and interpolated */
     { "case.json", "cls", lk_golden_model_case },
+    { "case.json", "base", lk_golden_lora_files },          /* files of LoRAs on a base */
     { "schedulers.json", NULL, lk_golden_schedulers },
     { 0 },
 };

@@ -1,0 +1,54 @@
+/* Merging an adapter into base weights: W + weight s B A, by the same operations as the branch (DoRA: m W' / ||W'||). */
+#include "models/lora_internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { lk_val w, a, b, magnitude, out; } merge_graph;
+static merge_graph build(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, double weight) {
+    lk_shape s = lk_shape_of(m->g, m->w);
+    int64_t rows = s.d[0], columns = lk_numel(s) / (rows ? rows : 1);
+    merge_graph v = { .w = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns)), .a = lk_input(g, "a", LK_F32, LK_SHAPE(m->r, columns)),
+                      .b = lk_input(g, "b", LK_F32, LK_SHAPE(rows, m->r)), .magnitude = LK_NONE };
+    v.out = lk_add(g, v.w, lk_scale(g, lk_matmul(g, v.b, v.a, LK_NONE, (lk_mm){ 0 }), lk_lora_scale(&a->config, m->r, m->alpha) * weight));
+    if (!lk_ok(m->magnitude)) return v;
+    v.magnitude = lk_input(g, "magnitude", LK_F32, LK_SHAPE(rows, 1));
+    lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, v.out), (lk_axes){ .n = 1, .axis = { 1 }, .keep = true }));
+    v.out = lk_mul(g, v.out, lk_div(g, v.magnitude, norm));
+    return v;
+}
+static lk_err copy_in(lk_exec *to, lk_val input, lk_exec *from, lk_val source) {
+    int64_t n = lk_numel(lk_shape_of(lk_exec_graph(from), source));
+    float *v = lk_xaligned((size_t)n * sizeof *v);
+    lk_err e = lk_exec_get(from, source, v, n);
+    if (!e) e = lk_exec_set(to, input, v, n);
+    free(v);
+    return e;
+}
+static lk_err merge_module(const lk_adapter *a, const lk_lora_module *m, lk_exec *from, double weight, lk_exec *to, lk_val target) {
+    lk_graph *g = lk_graph_new();
+    lk_exec *x = NULL;
+    merge_graph v = build(g, a, m, weight);
+    lk_err e = lk_graph_error(g);
+    if (!e) e = lk_exec_new(g, &v.out, 1, (lk_exec_opts){ 0 }, &x);
+    if (!e) e = copy_in(x, v.w, to, target);
+    if (!e) e = copy_in(x, v.a, from, m->a);
+    if (!e) e = copy_in(x, v.b, from, m->b);
+    if (!e && lk_ok(v.magnitude)) e = copy_in(x, v.magnitude, from, m->magnitude);
+    if (!e) e = lk_exec_run(x);
+    if (!e) e = copy_in(to, target, x, v.out);
+    lk_exec_free(x);
+    lk_graph_free(g);
+    return lk_err_wrap(e, "merging %s", m->name);
+}
+lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_exec *to) {
+    const lk_graph *g = lk_exec_graph(from), *target = lk_exec_graph(to);
+    for (int i = 0; i < a->n; i++) {
+        const lk_lora_module *m = &a->module[i];
+        if (m->g != g) continue;
+        lk_val w = lk_find(target, lk_graph_node(g, m->w)->name);
+        if (!lk_ok(w)) return lk_error(LK_EINPUT, "merging: the other graph has no param %s", lk_graph_node(g, m->w)->name);
+        if (!lk_shape_eq(lk_shape_of(target, w), lk_shape_of(g, m->w))) return lk_error(LK_ESHAPE, "merging: %s has another shape in the other graph", lk_graph_node(g, m->w)->name);
+        LK_TRY(merge_module(a, m, from, weight, to, w));
+    }
+    return LK_OK;
+}
