@@ -148,6 +148,9 @@ void lk_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t cols
         }
 }
 
+enum { W = (MR + VW - 1) / VW * VW,                    /* row of a [k][row] panel of a */
+       MR_ROOM = W > MR ? W : MR };                     /* rows of LK_ROW_LD an a panel of either layout fits in */
+
 /* ---- packing ------------------------------------------------------------------------------------------ */
 /* A panel [k][width] of columns [j, j + n) of b, width a multiple of VW, +0 past n. */
 static void pack_b(const lk_operand *b, int64_t j, int n, int64_t k, int kc, float *to, int width, float *rows) {
@@ -175,7 +178,6 @@ static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int
         for (int r = 0; r < m; r++) memcpy(to + r * LK_ROW_LD, from + r * a->stride, (size_t)kc * sizeof *to);
         return to;
     }
-    enum { W = (MR + VW - 1) / VW * VW };
     *a_k = W;
     if (a->copy) { a->copy(a, i, m, k, kc, to, W); return to; }
     const float *from = a->p + k * a->stride + i;
@@ -204,41 +206,40 @@ static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, i
             p->c[i * p->ldc + j] = v;
         }
 }
-/* One block of k for a strip of at most LK_NC columns. */
-static void strip(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k, int kc, float *scratch) {
-    float *a_panel = scratch, *rows = a_panel + 16 * LK_ROW_LD, *b_panels = scratch + 48 * LK_ROW_LD;
+/* One block of k for at most LK_MC rows: a is laid out once, then each panel of b is packed and used at once, while it is in the nearest cache. */
+_Static_assert((LK_MC + MR - 1) / MR * MR_ROOM <= 352 && NR <= 32, "LK_SCRATCH");
+static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k, int kc, float *scratch) {
+    float *b_panel = scratch, *rows = b_panel + NR * LK_KC, *a_panels = scratch + 32 * (LK_KC + LK_ROW_LD);
     const int mp = panels(m1 - m0, MR), np = panels(n1 - n0, NR);
     const bool in_place_b = !p->b.copy && p->b.layout == LK_BY_LANE && mp <= 2, last = k + kc == p->k;
-    for (int j = 0; j < np; j++) {
-        int64_t at = n0 + (int64_t)j * NR;
-        int n = (int)lk_k_min(NR, n1 - at);
-        if (in_place_b && n == NR) continue;
-        pack_b(&p->b, at, n, k, kc, b_panels + (int64_t)j * NR * kc, (n + VW - 1) / VW * VW, rows);
-    }
+    const float *a[LK_MC / MR + 1]; int64_t a_k = 1;
     for (int i = 0; i < mp; i++) {
-        int64_t top = m0 + cut(m1 - m0, mp, i);
-        int m = (int)(m0 + cut(m1 - m0, mp, i + 1) - top);
-        tile_call t = {.kc = kc, .ldc = p->ldc, .first = k == 0 && !p->add, .bias_row = last && p->bias_row ? p->bias_row + top : NULL};
-        t.a = pack_a(&p->a, top, m, k, kc, a_panel, np <= 2, &t.a_k);
-        const tile_fn *fn = tiles[p->a.layout == LK_BY_LANE][m];
-        for (int j = 0; j < np; j++) {
-            int64_t at = n0 + (int64_t)j * NR;
-            int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
-            t.b = b_panels + (int64_t)j * NR * kc; t.b_k = nv * VW;
-            if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
+        int64_t top = cut(m1 - m0, mp, i);
+        a[i] = pack_a(&p->a, m0 + top, (int)(cut(m1 - m0, mp, i + 1) - top), k, kc, a_panels + (int64_t)i * MR_ROOM * LK_ROW_LD, np <= 2, &a_k);
+    }
+    for (int j = 0; j < np; j++) {
+        const int64_t at = n0 + (int64_t)j * NR;
+        const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
+        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW};
+        t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
+        if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
+        else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
+        for (int i = 0; i < mp; i++) {
+            const int64_t top = m0 + cut(m1 - m0, mp, i);
+            t.a = a[i];
             t.c = p->c + top * p->ldc + at;
-            t.tail = n - (nv - 1) * VW;
-            t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
-            fn[nv](&t);
+            t.bias_row = last && p->bias_row ? p->bias_row + top : NULL;
+            tiles[p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
         }
     }
 }
 void lk_gemm(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *scratch) {
     if (m0 >= m1 || n0 >= n1) return;
     if (p->k <= 0) { empty_sum(p, m0, m1, n0, n1); return; }
-    for (int64_t n = n0; n < n1; n += LK_NC)
+    const int parts = panels(m1 - m0, LK_MC);
+    for (int i = 0; i < parts; i++)
         for (int64_t k = 0; k < p->k; k += LK_KC)
-            strip(p, m0, m1, n, lk_k_min(n1, n + LK_NC), k, (int)lk_k_min(LK_KC, p->k - k), scratch);
+            block(p, m0 + cut(m1 - m0, parts, i), m0 + cut(m1 - m0, parts, i + 1), n0, n1, k, (int)lk_k_min(LK_KC, p->k - k), scratch);
 }
 
 /* ---- cutting for threads --------------------------------------------------------------------------------- */

@@ -11,8 +11,9 @@
 
 enum { LK_KC = 256,                                    /* the block of rule 2 */
        LK_ROW_LD = LK_KC + 16,                         /* distance of packed rows: room for a vector's overhang */
-       LK_NC = 512,                                    /* columns packed at a time: 512 KiB, half of a common L2 */
-       LK_SCRATCH = LK_NC * LK_KC + 48 * LK_ROW_LD };  /* floats lk_gemm needs */
+       LK_MC = 252,                                    /* rows of a laid out at a time: 320 KiB, a part of a common L2 */
+       LK_NC = 512,                                    /* columns of a thread's piece at most */
+       LK_SCRATCH = 32 * (LK_KC + LK_ROW_LD) + 352 * LK_ROW_LD };  /* floats lk_gemm needs: a panel of b, its rows, the panels of a */
 
 /* One side of the product: outputs r (rows of c for a, columns for b) by k. It speaks one of two layouts, the
  * one its memory has: BY_ROW k runs fastest, BY_LANE r runs fastest. A plain matrix is p with a stride (BY_ROW:
