@@ -21,23 +21,33 @@ static const float *picture_of(const lk_operand *o) {
     const taps *t = o->ctx;
     return t->picture + (o->item * t->groups + o->group) * t->channels * t->h * t->w;
 }
-/* One vector of pixels at one tap: where its lanes lie. Runs of neighbours are loaded by mask. */
-typedef struct { int n; int64_t at[VW + 1]; vmask mask[VW + 1]; } runs;
+/* One vector of pixels at one tap: where its lanes lie. Runs of pixels of one row are loaded by mask; with
+ * sx = 2 a run lies in two vectors of neighbours, of which the even elements are taken. */
+typedef struct { int n; int64_t at[VW + 1]; vmask mask[VW + 1], second[VW + 1]; } runs;
 static void find_runs(const taps *t, int64_t r, int nr, int64_t y0, int64_t x0, runs *out) {
     int64_t ph = r / t->grid_w, pw = r % t->grid_w;
     out->n = 0;
     for (int lane = 0; lane < nr; ph++, pw = 0) {
         int len = (int)lk_k_min(nr - lane, t->grid_w - pw);
-        int64_t y = ph + y0, x = pw + x0, lo = lk_k_max(0, -x), hi = lk_k_min(len, t->w - x);
-        if (y >= 0 && y < t->h && lo < hi) {
-            out->at[out->n] = y * t->w + x - lane;
-            out->mask[out->n++] = v_mask(lane + (int)lo, lane + (int)hi);
+        int64_t y = ph * t->sy + y0, x = pw * t->sx + x0;
+        int64_t lo = x < 0 ? (-x + t->sx - 1) / t->sx : 0, hi = lk_k_min(len, (t->w - x + t->sx - 1) / t->sx);
+        if (y >= 0 && y < t->h && x < t->w && lo < hi) {
+            const int from = lane + (int)lo, to = lane + (int)hi;
+            out->at[out->n] = y * t->w + x - lane * t->sx;
+            out->mask[out->n] = t->sx == 1 ? v_mask(from, to) : v_mask_even(from, to, 0);
+            out->second[out->n++] = v_mask_even(from, to, 1);
         }
         lane += len;
     }
 }
-static void copy_runs(const runs *r, const float *from, int64_t channel, int64_t n, float *to, int64_t ld) {
+static void copy_runs(const runs *r, bool even, const float *from, int64_t channel, int64_t n, float *to, int64_t ld) {
     if (r->n == 0) for (int64_t c = 0; c < n; c++, to += ld) v_store(to, v_zero());
+    else if (even)
+        for (int64_t c = 0; c < n; c++, from += channel, to += ld) {
+            vec v = v_load_mask(from + r->at[0], r->mask[0]), w = v_load_mask(from + r->at[0] + VW, r->second[0]);
+            for (int i = 1; i < r->n; i++) { v = v_load_over(v, from + r->at[i], r->mask[i]); w = v_load_over(w, from + r->at[i] + VW, r->second[i]); }
+            v_store(to, v_even(v, w));
+        }
     else if (r->n == 1) {
         const float *p = from + r->at[0]; const vmask m = r->mask[0];
         for (int64_t c = 0; c < n; c++, p += channel, to += ld) v_store(to, v_load_mask(p, m));
@@ -51,7 +61,7 @@ static void copy_runs(const runs *r, const float *from, int64_t channel, int64_t
             v_store(to, v);
         }
 }
-/* Strided pixels: lane by lane. */
+/* Pixels more than two apart: lane by lane. */
 static void copy_strided(const taps *t, const float *from, int64_t r, int nr, int64_t y0, int64_t x0, int64_t n, float *to, int64_t ld) {
     int32_t at[VW]; bool in[VW];
     for (int l = 0; l < VW; l++) {
@@ -62,20 +72,35 @@ static void copy_strided(const taps *t, const float *from, int64_t r, int nr, in
     for (int64_t c = 0; c < n; c++, from += t->h * t->w, to += ld)
         for (int l = 0; l < VW; l++) { float v = from[at[l]]; to[l] = in[l] ? v : 0.0f; }
 }
+/* Channels go by eights under all taps: planes often lie a multiple of 4 KiB apart, where more than eight
+ * lines push each other out of the nearest cache before the next tap reads them again. */
+enum { TAPS_AT_ONCE = 16, CHANNELS_AT_ONCE = 8 };
+typedef struct { int64_t tap, c0, c1; float *to; runs where[NV]; } tap_piece;
 static void copy_taps(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
     const taps *t = o->ctx;
     const float *picture = picture_of(o);
     const int64_t channel = t->h * t->w;
+    const bool far = t->sx > 2, even = t->sx == 2;
+    tap_piece piece[TAPS_AT_ONCE];
     while (nk > 0) {
-        int64_t tap = k / t->channels, c = k % t->channels, n = lk_k_min(nk, t->channels - c);
-        for (int v = 0; v < ld; v += VW) {
-            int lanes = nr - v < VW ? nr - v : VW;
-            if (t->sy != 1 || t->sx != 1) { copy_strided(t, picture + c * channel, r + v, lanes, t->y[tap], t->x[tap], n, to + v, ld); continue; }
-            runs where = {0};
-            find_runs(t, r + v, lanes, t->y[tap], t->x[tap], &where);
-            copy_runs(&where, picture + c * channel, channel, n, to + v, ld);
+        int n = 0;
+        for (; n < TAPS_AT_ONCE && nk > 0; n++) {
+            tap_piece *p = piece + n;
+            p->tap = k / t->channels; p->c0 = k % t->channels; p->c1 = lk_k_min(t->channels, p->c0 + nk); p->to = to;
+            for (int v = 0; v * VW < ld && !far; v++) find_runs(t, r + v * VW, nr - v * VW < VW ? nr - v * VW : VW, t->y[p->tap], t->x[p->tap], p->where + v);
+            to += (p->c1 - p->c0) * ld; k += p->c1 - p->c0; nk -= (int)(p->c1 - p->c0);
         }
-        to += n * ld; k += n; nk -= (int)n;
+        for (int64_t c = 0; c < t->channels; c += CHANNELS_AT_ONCE)
+            for (int i = 0; i < n; i++) {
+                const tap_piece *p = piece + i;
+                const int64_t lo = lk_k_max(c, p->c0), count = lk_k_min(c + CHANNELS_AT_ONCE, p->c1) - lo;
+                if (count <= 0) continue;
+                float *at = p->to + (lo - p->c0) * ld;
+                for (int v = 0; v * VW < ld; v++) {
+                    if (far) copy_strided(t, picture + lo * channel, r + v * VW, nr - v * VW < VW ? nr - v * VW : VW, t->y[p->tap], t->x[p->tap], count, at + v * VW, ld);
+                    else copy_runs(p->where + v, even, picture + lo * channel, channel, count, at + v * VW, ld);
+                }
+            }
     }
 }
 
@@ -235,50 +260,50 @@ typedef struct {
     const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
     float *turned, *scratch; bool swap;                   /* swap: rows are o, the result is dw itself */
 } dw_job;
-/* Row o of dy by k = (n, pixel). */
-static void copy_dy(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
-    const lk_conv_geometry *g = o->ctx;
-    const int64_t pixels = g->oh * g->ow;
-    for (int done = 0; done < nk; ) {
-        int64_t item = (k + done) / pixels, at = (k + done) % pixels, n = lk_k_min(nk - done, pixels - at);
-        const float *from = o->p + ((item * g->groups + o->group) * g->og + r) * pixels + at;
-        for (int i = 0; i < nr; i++) memcpy(to + i * ld + done, from + i * pixels, (size_t)n * sizeof *to);
-        done += (int)n;
-    }
-}
-/* n outputs of one row of y, seen through one tap: x[.., y, x0 + j * stride] or +0. Writes whole vectors. */
-static void copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t stride, int64_t n, float *to) {
+/* n outputs of one row of y seen through one tap: row[x0 + j * step] or +0 (row NULL: all). Writes whole vectors. */
+static void copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t step, int64_t n, float *to) {
     if (!row) { for (int64_t j = 0; j < n; j += VW) v_store(to + j, v_zero()); return; }
-    if (stride != 1) { for (int64_t j = 0; j < n; j++) { int64_t x = x0 + j * stride; to[j] = x >= 0 && x < width ? row[x] : 0.0f; } return; }
+    if (step > 2) { for (int64_t j = 0; j < n; j++) { int64_t x = x0 + j * step; to[j] = x >= 0 && x < width ? row[x] : 0.0f; } return; }
     for (int64_t j = 0; j < n; j += VW) {
-        int64_t x = x0 + j, lo = lk_k_min(VW, lk_k_max(0, -x)), hi = lk_k_max(lo, lk_k_min(lk_k_min(VW, n - j), width - x));
-        v_store(to + j, v_load_mask(row + x, v_mask((int)lo, (int)hi)));
+        int64_t x = x0 + j * step, lo = x < 0 ? (-x + step - 1) / step : 0, hi = x < width ? (width - x + step - 1) / step : 0;
+        int from = v_clamp(lo), end = v_clamp(lk_k_max(from, lk_k_min(hi, n - j)));
+        if (step == 1) v_store(to + j, v_load_mask(row + x, v_mask(from, end)));
+        else v_store(to + j, v_even(v_load_mask(row + x, v_mask_even(from, end, 0)), v_load_mask(row + x + VW, v_mask_even(from, end, 1))));
     }
 }
 /* Row (c, kh, kw) of shifted x by k = (n, oh, ow). */
+enum { SHORT_ROW = 64 };                                  /* rows of y up to this long keep their masks */
 static void copy_shifted(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
     const lk_conv_geometry *g = o->ctx;
-    const int64_t taps_n = g->kh * g->kw;
-    int64_t item = k / (g->oh * g->ow), oh = k / g->ow % g->oh, ow = k % g->ow;
-    for (int done = 0; done < nk; ) {
-        int64_t n = lk_k_min(nk - done, g->ow - ow);
-        for (int i = 0; i < nr; i++) {
-            int64_t c = (r + i) / taps_n, tap = (r + i) % taps_n, y = oh * g->sh + tap / g->kw * g->dh - g->top;
-            const float *row = y < 0 || y >= g->h ? NULL : o->p + (((item * g->groups + o->group) * g->cg + c) * g->h + y) * g->w;
-            copy_tap_row(row, g->w, ow * g->sw + tap % g->kw * g->dw - g->left, g->sw, n, to + i * ld + done);
+    const int64_t taps_n = g->kh * g->kw, item0 = k / (g->oh * g->ow), oh0 = k / g->ow % g->oh, ow0 = k % g->ow, plane = g->h * g->w;
+    for (int i = 0; i < nr; i++, to += ld) {
+        const int64_t tap = (r + i) % taps_n, y0 = tap / g->kw * g->dh - g->top, x0 = tap % g->kw * g->dw - g->left;
+        const float *x = o->p + ((item0 * g->groups + o->group) * g->cg + (r + i) / taps_n) * plane;
+        const bool short_row = g->sw == 1 && g->ow <= SHORT_ROW;
+        vmask mask[SHORT_ROW / VW]; memset(mask, 0, sizeof mask);
+        for (int64_t j = 0; short_row && j < g->ow; j += VW) {
+            int from = v_clamp(-x0 - j), end = v_clamp(lk_k_min(g->ow, g->w - x0) - j);
+            mask[j / VW] = v_mask(from, end < from ? from : end);
         }
-        done += (int)n; ow = 0;
-        if (++oh == g->oh) { oh = 0; item++; }
+        int64_t oh = oh0, ow = ow0;
+        for (int done = 0; done < nk; ) {
+            const int64_t n = lk_k_min(nk - done, g->ow - ow), y = oh * g->sh + y0;
+            const float *row = y < 0 || y >= g->h ? NULL : x + y * g->w;
+            if (row && short_row && n == g->ow) for (int64_t j = 0; j < n; j += VW) v_store(to + done + j, v_load_mask(row + x0 + j, mask[j / VW]));
+            else copy_tap_row(row, g->w, x0 + ow * g->sw, g->sw, n, to + done);
+            done += (int)n; ow = 0;
+            if (++oh == g->oh) { oh = 0; x += g->groups * g->cg * plane; }
+        }
     }
 }
 static void dw_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
     const dw_job *j = ctx;
     const lk_conv_geometry *g = &j->g;
-    const int64_t rows = g->cg * g->kh * g->kw, m = j->swap ? g->og : rows, n = j->swap ? rows : g->og;
+    const int64_t rows = g->cg * g->kh * g->kw, m = j->swap ? g->og : rows, n = j->swap ? rows : g->og, pixels = g->oh * g->ow;
     for (int64_t i = begin; i < end; i++) {
         int64_t pn = i % j->split.nt, pm = i / j->split.nt % j->split.mt, group = i / (j->split.nt * j->split.mt);
         lk_operand x = {.layout = LK_BY_ROW, .p = j->call->in[0], .copy = copy_shifted, .ctx = g, .group = group};
-        lk_operand dy = {.layout = LK_BY_ROW, .p = j->call->in[1], .copy = copy_dy, .ctx = g, .group = group};
+        lk_operand dy = {.layout = LK_BY_ROW, .p = (const float *)j->call->in[1] + group * g->og * pixels, .stride = pixels, .period = pixels, .jump = g->groups * g->og * pixels};
         lk_product p = {.a = j->swap ? dy : x, .b = j->swap ? x : dy, .k = g->n * g->oh * g->ow, .ldc = n};
         p.c = (j->swap ? (float *)j->call->out : j->turned) + group * m * n;
         int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc;
@@ -307,6 +332,7 @@ static void conv2d_dw(const lk_kernel_call *call) {
 
 int64_t LK_KNAME(lk_conv_workspace)(const lk_node *node, const lk_shape *in, int threads) {
     lk_conv_geometry g = lk_conv_geometry_of(node, in);
+    if (lk_conv_depthwise(&g) && node->op != LK_OP_conv2d_dw) return lk_depthwise_floats(node, in) * threads * (int64_t)sizeof(float);
     int64_t tables = (3 * g.kh * g.kw + 2 * (g.kh + g.kw) + 31) / 16 * 16, each = LK_SCRATCH;
     if (node->op == LK_OP_conv2d_dx) each = dx_per_thread(&g, dx_split(&g, threads));
     return (weight_floats(&g) + tables + each * threads) * (int64_t)sizeof(float);

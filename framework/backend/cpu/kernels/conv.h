@@ -33,6 +33,8 @@ static inline void lk_conv_pack_channel(const lk_conv_geometry *g, const float *
 /* depthwise.c: conv2d and conv2d_dx of one channel a group. */
 void LK_KNAME(lk_depthwise)(const lk_kernel_call *);
 void LK_KNAME(lk_depthwise_dx)(const lk_kernel_call *);
+int64_t LK_KNAME(lk_depthwise_floats)(const lk_node *, const lk_shape *in_shape);   /* workspace of a thread */
 #define lk_depthwise LK_KNAME(lk_depthwise)
+#define lk_depthwise_floats LK_KNAME(lk_depthwise_floats)
 #define lk_depthwise_dx LK_KNAME(lk_depthwise_dx)
 #endif

@@ -152,12 +152,21 @@ enum { W = (MR + VW - 1) / VW * VW,                    /* row of a [k][row] pane
        MR_ROOM = W > MR ? W : MR };                     /* rows of LK_ROW_LD an a panel of either layout fits in */
 
 /* ---- packing ------------------------------------------------------------------------------------------ */
+/* Element (r, k) of a plain matrix by rows, and how many of the nk from there lie side by side. */
+static const float *row_piece(const lk_operand *o, int64_t r, int64_t k, int nk, int *piece) {
+    *piece = nk;
+    if (!o->period) return o->p + r * o->stride + k;
+    *piece = (int)lk_k_min(nk, o->period - k % o->period);
+    return o->p + r * o->stride + k / o->period * o->jump + k % o->period;
+}
 /* A panel [k][width] of columns [j, j + n) of b, width a multiple of VW, +0 past n. */
 static void pack_b(const lk_operand *b, int64_t j, int n, int64_t k, int kc, float *to, int width, float *rows) {
     if (b->layout == LK_BY_ROW) {
-        const float *from = b->p + j * b->stride + k; int64_t ld = b->stride;
-        if (b->copy) { b->copy(b, j, n, k, kc, rows, LK_ROW_LD); from = rows; ld = LK_ROW_LD; }
-        rows_to_panel(from, ld, n, kc, to, width);
+        if (b->copy) { b->copy(b, j, n, k, kc, rows, LK_ROW_LD); rows_to_panel(rows, LK_ROW_LD, n, kc, to, width); return; }
+        for (int done = 0, piece = 0; done < kc; done += piece) {
+            const float *from = row_piece(b, j, k + done, kc - done, &piece);
+            rows_to_panel(from, b->stride, n, piece, to + (int64_t)done * width, width);
+        }
         return;
     }
     if (b->copy) { b->copy(b, j, n, k, kc, to, width); return; }
@@ -174,8 +183,10 @@ static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int
     if (a->layout == LK_BY_ROW) {
         *a_k = 1;
         if (a->copy) { a->copy(a, i, m, k, kc, to, LK_ROW_LD); return to; }
-        const float *from = a->p + i * a->stride + k;
-        for (int r = 0; r < m; r++) memcpy(to + r * LK_ROW_LD, from + r * a->stride, (size_t)kc * sizeof *to);
+        for (int done = 0, piece = 0; done < kc; done += piece) {
+            const float *from = row_piece(a, i, k + done, kc - done, &piece);
+            for (int r = 0; r < m; r++) memcpy(to + r * LK_ROW_LD + done, from + r * a->stride, (size_t)piece * sizeof *to);
+        }
         return to;
     }
     *a_k = W;

@@ -25,6 +25,7 @@ typedef void (*lk_operand_copy)(const lk_operand *, int64_t r, int nr, int64_t k
 struct lk_operand {
     enum { LK_BY_ROW, LK_BY_LANE } layout;
     const float *p; int64_t stride;
+    int64_t period, jump;                              /* BY_ROW, period > 0: k counts through pieces of `period` elements, `jump` apart */
     lk_operand_copy copy;                              /* NULL: plain matrix */
     const void *ctx;                                   /* the copy function's */
     int64_t item, group;                               /* which picture, which group: the copy function's */

@@ -22,6 +22,7 @@ static inline vmask v_mask(int lo, int hi) { return (vmask)(((1u << hi) - 1) & ~
 static inline vec  v_load_mask(const float *p, vmask m) { return _mm512_maskz_loadu_ps(m, p); }          /* +0 elsewhere */
 static inline vec  v_load_over(vec v, const float *p, vmask m) { return _mm512_mask_loadu_ps(v, m, p); } /* v elsewhere, v being +0 in m */
 static inline void v_store_mask(float *p, vmask m, vec v) { _mm512_mask_storeu_ps(p, m, v); }
+static inline vec  v_even(vec lo, vec hi) { return _mm512_permutex2var_ps(lo, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), hi); } /* elements 0, 2, .. of both */
 #elif defined(__AVX2__)
 enum { VW = 8, NV = 2, MR = 6 };
 typedef __m256 vec;
@@ -40,6 +41,7 @@ static inline vmask v_mask(int lo, int hi) {
 static inline vec  v_load_mask(const float *p, vmask m) { return _mm256_maskload_ps(p, m); }
 static inline vec  v_load_over(vec v, const float *p, vmask m) { return _mm256_or_ps(v, _mm256_maskload_ps(p, m)); }
 static inline void v_store_mask(float *p, vmask m, vec v) { _mm256_maskstore_ps(p, m, v); }
+static inline vec  v_even(vec lo, vec hi) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(lo, hi, 0x88)), 0xd8)); }
 #else
 enum { VW = 1, NV = 4, MR = 2 };
 typedef float vec;
@@ -55,6 +57,11 @@ static inline vmask v_mask(int lo, int hi) { return lo < hi; }
 static inline vec  v_load_mask(const float *p, vmask m) { return m ? *p : 0.0f; }
 static inline vec  v_load_over(vec v, const float *p, vmask m) { return m ? *p : v; }
 static inline void v_store_mask(float *p, vmask m, vec v) { if (m) *p = v; }
+static inline vec  v_even(vec lo, vec hi) { (void)hi; return lo; }
 #endif
 enum { NR = NV * VW };
+
+/* Lanes [lo, hi) that lie two elements apart: masks of the two vectors of neighbours that hold them. */
+static inline int v_clamp(int64_t x) { return x < 0 ? 0 : x > VW ? VW : (int)x; }
+static inline vmask v_mask_even(int lo, int hi, int second) { int a = v_clamp(2 * lo - second * VW), b = v_clamp(2 * hi - 1 - second * VW); return v_mask(a, b < a ? a : b); }
 #endif
