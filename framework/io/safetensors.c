@@ -63,6 +63,7 @@ int lk_st_count(const lk_st *st) { return st->n; }
 const lk_tensor *lk_st_at(const lk_st *st, int i) { return i >= 0 && i < st->n ? &st->tensors[i] : NULL; }
 static int by_name(const void *a, const void *b) { return strcmp(((const lk_tensor *)a)->name, ((const lk_tensor *)b)->name); }
 const lk_tensor *lk_st_find(const lk_st *st, const char *name) {
+    if (!st->n) return NULL;
     return bsearch(&(lk_tensor){.name = name}, st->tensors, (size_t)st->n, sizeof *st->tensors, by_name);
 }
 lk_err lk_st_get(const lk_st *st, const char *name, const lk_tensor **out) {
