@@ -155,7 +155,7 @@ TEST(damaged_files_are_refused) {
     CHECK_FAILS(lk_image_read(path("n.png"), &got), "n.png: neither PNG nor JPEG (8 bytes); convert it to PNG");
     CHECK_FAILS(lk_image_read(path("none.png"), &got), "none.png: No such file");
     CHECK_FAILS(lk_image_read(lk_test_dir(), &got), "not a regular file");
-    static const uint8_t huge[] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\x7f\0\0\0\x7f\0\0\0\x08\x02\0\0\0\x06\x77\x4e\xf0";
+    static const uint8_t huge[] = "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\x7f\0\0\0\x7f\0\0\0\x08\x02\0\0\0\x06\x77\x4e\xf0\0\0\0\x01IDAT";
     CHECK_OK(lk_write_file_atomic(path("huge.png"), huge, sizeof huge - 1));
     CHECK_FAILS(lk_image_read(path("huge.png"), &got), "huge.png: 2130706432 x 2130706432 pixels; at most 32768 a side");
     lk_image_free(&im);
