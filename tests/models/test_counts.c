@@ -72,3 +72,109 @@ TEST(clip_h_vision) {
     CHECK_MSG(parameters(g) == 632076800, "%lld parameters", (long long)parameters(g));
     lk_graph_free(g);
 }
+
+static void check_count(const char *path, lk_graph *g, int64_t want) {
+    CHECK_OK(lk_graph_error(g));
+    CHECK_MSG(parameters(g) == want, "%s: %lld parameters, want %lld", path, (long long)parameters(g), (long long)want);
+    lk_graph_free(g);
+}
+
+TEST(flux1_dev) {
+    const char *path = "models/configs/flux1_dev.json";
+    lk_dit_config c;
+    CHECK_OK(lk_flux_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_flux_transformer(&net, &c, input(g, "x", LK_SHAPE(1, 64, 64)), input(g, "ctx", LK_SHAPE(1, 16, 4096)), input(g, "p", LK_SHAPE(1, 768)), input(g, "t", LK_SHAPE(1)),
+                        input(g, "ii", LK_SHAPE(64, 3)), input(g, "ti", LK_SHAPE(16, 3)), input(g, "guidance", LK_SHAPE(1)));
+    check_count(path, g, 11901408320);
+}
+TEST(qwen_image) {
+    const char *path = "models/configs/qwen_image.json";
+    lk_dit_config c;
+    CHECK_OK(lk_qwenimage_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_qwenimage_transformer(&net, &c, input(g, "x", LK_SHAPE(1, 64, 64)), input(g, "ctx", LK_SHAPE(1, 16, 3584)), LK_NONE, input(g, "t", LK_SHAPE(1)), (int64_t[][3]){ { 1, 8, 8 } }, 1);
+    check_count(path, g, 20430401088);
+}
+/* The stored position table counts here; the published numbers leave it out. */
+static void count_sd3(const char *path, int64_t published, int64_t table) {
+    lk_dit_config c;
+    CHECK_OK(lk_sd3_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_sd3_transformer(&net, &c, input(g, "x", LK_SHAPE(1, 16, 32, 48)), input(g, "ctx", LK_SHAPE(1, 16, 4096)), input(g, "p", LK_SHAPE(1, 2048)), input(g, "t", LK_SHAPE(1)));
+    check_count(path, g, published + table);
+}
+TEST(sd3_medium)  { count_sd3("models/configs/sd3_medium.json", 2028328000, 192 * 192 * 1536); }
+TEST(sd35_medium) { count_sd3("models/configs/sd35_medium.json", 2243171520, 384 * 384 * 1536); }
+TEST(sd35_large)  { count_sd3("models/configs/sd35_large.json", 8056627520, 192 * 192 * 2432); }
+
+TEST(sd15_controlnet) {
+    const char *path = "models/configs/sd15_controlnet.json";
+    lk_unet_config c;
+    CHECK_OK(lk_controlnet_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_control out = lk_controlnet(&net, &c, input(g, "x", LK_SHAPE(1, 4, 32, 40)), input(g, "t", LK_SHAPE(1)), input(g, "ctx", LK_SHAPE(1, 77, 768)),
+                                   input(g, "image", LK_SHAPE(1, 3, 256, 320)), 1, false, LK_UNET_PLAIN);
+    CHECK(out.n == 12);
+    check_count(path, g, 361279120);
+}
+TEST(svd_unet) {
+    const char *path = "models/configs/svd_unet.json";
+    lk_svd_config c;
+    CHECK_OK(lk_svd_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_unet_svd(&net, &c, input(g, "x", LK_SHAPE(1, 5, 8, 32, 40)), input(g, "t", LK_SHAPE(1)), input(g, "ctx", LK_SHAPE(1, 1, 1024)), input(g, "ids", LK_SHAPE(1, 3)));
+    check_count(path, g, 1524623082);
+}
+
+/* ---- what a config may not say -------------------------------------------------------------------------------------- */
+
+/* The text with `from` replaced, written to a file of its own. */
+static const char *edited(const char *path, const char *from, const char *to) {
+    static char out[512];
+    char *text;
+    size_t n;
+    CHECK_OK(lk_read_file(path, &text, &n));
+    char *at = strstr(text, from);
+    CHECK_MSG(at != NULL, "%s holds no %s", path, from);
+    lk_buf b = { 0 };
+    if (at) { lk_buf_add(&b, text, (size_t)(at - text)); lk_buf_fmt(&b, "%s%s", to, at + strlen(from)); }
+    snprintf(out, sizeof out, "%s/config.json", lk_test_dir());
+    CHECK_OK(lk_write_file_atomic(out, b.s, b.n));
+    free(b.s);
+    free(text);
+    return out;
+}
+
+TEST(unsupported_values_are_refused_by_name) {
+    const char *sdxl = "models/configs/sdxl_unet.json";
+    lk_unet_config c;
+    const char *name;
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "\"DownBlock2D\"", "\"KDownBlock2D\""), &c), "'KDownBlock2D' is not implemented; the nearest known one is 'DownBlock2D'");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "\"text_time\"", "\"image\""), &c), "addition_embed_type");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "\"resnet_time_scale_shift\": \"default\"", "\"resnet_time_scale_shift\": \"scale_shift\""), &c), "scale_shift");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "\"num_attention_heads\": null", "\"num_attention_heads\": 8"), &c), "num_attention_heads");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "\"sample_size\"", "\"sampel_size\""), &c), "the nearest known one is 'sample_size'");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "[5, 10, 20]", "[5, 10, 21]"), &c), "not divisible");
+    CHECK_FAILS(lk_unet_config_load(edited(sdxl, "[320, 640, 1280]", "[320, 640]"), &c), "down_block_types");
+    CHECK_FAILS(lk_unet_config_load("models/configs/sd15_vae.json", &c), "a config of class 'AutoencoderKL'; expected 'UNet2DConditionModel'");
+    CHECK_FAILS(lk_model_class(edited(sdxl, "UNet2DConditionModel", "UNet2DConditonModel"), &name), "the nearest known one is 'UNet2DConditionModel'");
+    CHECK_OK(lk_unet_config_load(edited(sdxl, "\"center_input_sample\": false", "\"center_input_sample\": true, \"a_new_switch\": null"), &c));
+    CHECK(c.center_input);
+}
+
+TEST(pooled_positions_of_clip) {
+    const int64_t ids[] = { 7, 3, 9, 9, 1,   9, 5, 5, 2, 2 };
+    int64_t at[2];
+    lk_clip_text_config c = { .eos_token_id = 2 };           /* 2: the position of the largest id, first of equals */
+    lk_clip_pool_index(&c, ids, 2, 5, at);
+    CHECK(at[0] == 2 && at[1] == 5);
+    c.eos_token_id = 5;                                      /* else the first of that id; 0 where absent */
+    lk_clip_pool_index(&c, ids, 2, 5, at);
+    CHECK(at[0] == 0 && at[1] == 6);
+}
