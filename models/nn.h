@@ -27,7 +27,7 @@ lk_val lk_nn_group_norm(const lk_net *, const char *name, lk_val x, int64_t chan
 lk_val lk_nn_embedding(const lk_net *, const char *name, lk_val ids, int64_t count, int64_t dim);
 
 /* ---- weights: from a checkpoint to a graph's params ------------------------------------------------------- */
-/* Every param of class WEIGHT whose name starts with param_prefix takes the tensor of the rest of its name: bound without
+/* Every param of class WEIGHT whose name is param_prefix and a rest without '/' takes the tensor of that rest ("" so leaves a "teacher/" alone): bound without
  * copying where the file has aligned F32 (the file must stay open), else converted. Refused with file, key, expected and
  * found shape, nearest name: a param without a tensor, a misshapen one, a tensor without a param (unless matched by
  * `ignore`, a NULL-ended list of suffixes such as "position_ids", or prefixes where they end in '.', such as "encoder."). */

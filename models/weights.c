@@ -39,9 +39,12 @@ static bool is_ignored(const char *name, const char *const *ignore) {
     return false;
 }
 
+/* The checkpoint's name of a param of this prefix, else NULL. A '/' left in it belongs to another model's prefix ("teacher/"): the
+ * prefix "" so means the params without one. */
 static const char *param_name(const lk_node *node, const char *prefix) {
     if (node->op != LK_OP_param || node->mem != LK_MEM_WEIGHT || !lk_starts(node->name, prefix)) return NULL;
-    return node->name + strlen(prefix);
+    const char *name = node->name + strlen(prefix);
+    return strchr(name, '/') ? NULL : name;
 }
 
 static bool same_shape(const lk_tensor *t, lk_shape s) {
