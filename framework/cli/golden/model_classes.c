@@ -18,6 +18,13 @@ static lk_err autoencoder_kl(lk_golden_model *m) {
     lk_golden_output(m, "image", lk_vae_decode(&m->net, &c, lk_golden_input(m, "latent")));
     return LK_OK;
 }
+static lk_err autoencoder_tiny(lk_golden_model *m) {
+    lk_tiny_vae_config c;
+    LK_TRY(lk_tiny_vae_config_load(lk_golden_path(m->memory, m->dir, "config.json"), &c));
+    lk_golden_output(m, "latents", lk_tiny_vae_encode(&m->net, &c, lk_golden_input(m, "image")));
+    lk_golden_output(m, "image", lk_tiny_vae_decode(&m->net, &c, lk_golden_input(m, "latent")));
+    return LK_OK;
+}
 static void encoder_outputs(lk_golden_model *m, lk_encoder_out o, const char *embeds) {
     lk_golden_output(m, "last_hidden_state", o.last_hidden_state);
     lk_golden_output(m, "pooler_output", o.pooled);
@@ -47,6 +54,7 @@ static lk_err clip_vision(lk_golden_model *m) {
 const lk_golden_class lk_golden_classes[] = {
     { "UNet2DConditionModel", unet2d },
     { "AutoencoderKL", autoencoder_kl },
+    { "AutoencoderTiny", autoencoder_tiny },
     { "CLIPTextModel", clip_text },
     { "CLIPTextModelWithProjection", clip_text },
     { "CLIPVisionModelWithProjection", clip_vision },
