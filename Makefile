@@ -73,9 +73,15 @@ $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 $(BUILD)/framework/backend/cpu/backend_cpu.o: $(KERNEL_SRC)
 $(LIB): $(LIB_OBJ)
 	@rm -f $@; $(AR) rcs $@ $(LIB_OBJ)
-$(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB)
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
+# an experiment carries the source id of what is linked into it (framework/harness/source_id.c), written after linking
+define link_experiment
+@mkdir -p $(@D); rm -f $@
+$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -Wl,--trace -o $@.new > $@.linked
+@$(BIN)/lk-source-id $@.new $@.linked $(<:.o=.d) $(LIB_OBJ:.o=.d) && mv $@.new $@
+endef
+$(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB) $(BIN)/lk-source-id
+	$(link_experiment)
+$(BUILD)/framework/harness/provenance.o: LK_CF += '-DLK_FLAGS="$(CC) $(CFLAGS) $(LK_FP)"'
 $(BIN)/zoo-%: $(BUILD)/experiments/zoo/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@

@@ -68,6 +68,7 @@ void    lk_run_config(lk_run *, const char *key, const char *value);         /* 
 void    lk_run_column(lk_run *, const char *split, const char *column, const char *units, const char *long_name, const char *goal);
 void    lk_run_row(lk_run *, const char *split, int n, const char *const *columns, const double *values);   /* one row; "step" must be among them */
 void    lk_run_truncate(lk_run *, int64_t step);              /* drop metric rows with step > this (resume) */
+void    lk_run_truncate_samples(lk_run *, int64_t rows);      /* keep the first rows of /samples (resume) */
 void    lk_run_sample(lk_run *, int n, const char *const *columns, const double *values, int m, const char *const *text_columns, const char *const *texts);
 void    lk_run_final(lk_run *, const char *key, double value);
 void    lk_run_inexact(lk_run *, const char *key, double value, double tolerance);

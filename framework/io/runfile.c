@@ -246,6 +246,13 @@ void lk_run_truncate(lk_run *r, int64_t step) {
         g->rows = kept;
     }
 }
+void lk_run_truncate_samples(lk_run *r, int64_t rows) {
+    run_group *g = &r->samples;
+    if (rows < 0 || rows >= g->rows) return;
+    for (int c = 0; c < g->n; c++) for (int64_t i = rows; g->at[c].text && i < g->rows; i++) free(g->at[c].text[i]);
+    g->rows = rows;
+    changed(r);
+}
 void lk_run_final(lk_run *r, const char *key, double value) {
     run_value *v = run_map_set(r, &r->final, key);
     if (v) { v->value = canonical(value); changed(r); }

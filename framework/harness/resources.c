@@ -1,0 +1,67 @@
+/* Memory and disk, said in bytes before a run starts. Memory comes from shapes alone: the experiment builds the graphs of
+ * a point without data; of each axis the last value is taken as the largest. */
+#include "harness/internal.h"
+#include "backend/memory.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+lk_err lk_ctx_plan(lk_ctx *c, const char *name, lk_graph *g, const lk_val *outputs, int n) {
+    const lk_backend *backend;
+    lk_plan *plan;
+    LK_TRY(lk_graph_error(g));
+    LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &backend));
+    LK_TRY(lk_err_wrap(lk_plan_new(g, outputs, n, (lk_plan_opts){.element_bytes = backend->element_bytes, .workspace = backend->workspace, .threads = 1}, &plan), "plan of %s", name));
+    plan_row *rows = lk_alloc(c->arena, sizeof *rows * (size_t)(c->n_plans + 1));
+    if (c->n_plans) memcpy(rows, c->plans, sizeof *rows * (size_t)c->n_plans);
+    rows[c->n_plans] = (plan_row){.name = lk_strdup(c->arena, name), .flops = plan->flops};
+    memcpy(rows[c->n_plans++].by_class, plan->by_class, sizeof plan->by_class);
+    c->plans = rows;
+    lk_plan_free(plan);
+    return LK_OK;
+}
+static const char *const class_names[LK_MEM_CLASSES] = {"inputs", "weights", "adapters", "optimiser", "constants", "gradients", "activations", "workspace"};
+static int64_t print_table(const lk_ctx *c, FILE *out) {
+    char b[32];
+    int64_t all = 0;
+    if (out) { fprintf(out, "%-24s", c->point->label); for (int k = 0; k < LK_MEM_CLASSES; k++) fprintf(out, " %12s", class_names[k]); fprintf(out, " %12s %10s\n", "sum", "GFLOP"); }
+    for (int i = 0; i < c->n_plans; i++) {
+        int64_t sum = 0;
+        if (out) fprintf(out, "  %-22s", c->plans[i].name);
+        for (int k = 0; k < LK_MEM_CLASSES; k++) { sum += c->plans[i].by_class[k]; if (out) fprintf(out, " %12s", bytes_text(c->plans[i].by_class[k], b)); }
+        if (out) fprintf(out, " %12s %10.2f\n", bytes_text(sum, b), (double)c->plans[i].flops / 1e9);
+        all += sum;
+    }
+    return all;
+}
+static const grid_point *largest_point(const grid *g) { return &g->points[g->n - 1]; }
+lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
+    if (!g->exp->memory) { if (out) fprintf(out, "memory: the experiment does not say\n"); return LK_OK; }
+    lk_ctx *c;
+    LK_TRY(context_new(g, largest_point(g), NULL, threads, &c));
+    lk_err e = g->exp->memory(c);
+    if (!e && c->error) { e = c->error; c->error = NULL; }
+    if (!e) {
+        char need[32], have[32];
+        const char *who;
+        int64_t bytes = print_table(c, out) * j, free_bytes = lk_memory_available(&who);
+        bytes_text(bytes, need); bytes_text(free_bytes, have);
+        if (out) fprintf(out, "%s for %d worker%s; %s has %s\n", need, j, j == 1 ? "" : "s", who, have);
+        if (bytes > free_bytes) e = lk_error(LK_ENOMEM, "%s needs %s (%lld bytes) for %d worker%s and %s has %s (%lld bytes): take a smaller j, rank or batch", g->exp->name, need,
+                                             (long long)bytes, j, j == 1 ? "" : "s", who, have, (long long)free_bytes);
+    }
+    context_free(c);
+    return e;
+}
+lk_err resources_disk(const grid *g, int runs) {
+    struct statvfs v;
+    lk_err e = lk_mkdirs(g->results);
+    if (e) return e;
+    if (statvfs(g->results, &v)) return lk_error(LK_EIO, "%s: %s", g->results, strerror(errno));
+    int64_t need = (g->exp->disk_per_run ? g->exp->disk_per_run : (int64_t)1 << 20) * runs, have = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+    if (need <= have) return LK_OK;
+    char a[32], b[32];
+    return lk_error(LK_EIO, "%s: %d runs need about %s (%lld bytes) and the disk has %s (%lld bytes) free: free some, or set LK_RESULTS to another disk", g->results, runs,
+                    bytes_text(need, a), (long long)need, bytes_text(have, b), (long long)have);
+}
