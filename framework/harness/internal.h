@@ -126,6 +126,10 @@ lk_err sweep_load(const grid *, lk_sweep **);                                   
 void   sweep_free(lk_sweep *);
 lk_err sweep_summarise(lk_sweep *);
 
+/* ---- difference.c: where two runs part; NULL where they do not. malloc -------------------------------------------------------------------- */
+char *difference_of(const lk_run *a, const char *adapter_a, const lk_run *b, const char *adapter_b);
+char *difference_ulp(double a, double b);
+
 /* ---- resources.c: before anything starts ------------------------------------------------------------------------------------------------------ */
 lk_err resources_memory(const grid *, int j, int threads, FILE *table);         /* prints the table where asked; refuses what does not fit */
 lk_err resources_disk(const grid *, int runs);

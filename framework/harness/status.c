@@ -1,0 +1,122 @@
+/* status: what the frozen plan's runs are doing, read from state files alone, so that it answers at once and disturbs
+ * nobody. clean-runs: their directories go, those somebody works on stay. */
+#include "harness/internal.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct { const char *run_id, *point; } planned_run;
+/* The plan's runs; borrowed from *plan. */
+static lk_err read_plan(const grid *g, json_t **plan, int *n, planned_run **runs) {
+    const char *path = lk_fmt(g->arena, "%s/plan.json", g->dir);
+    if (access(path, F_OK)) return lk_error(LK_EINPUT, "%s: nothing is planned yet; make exp=%s run", g->dir, g->exp->name);
+    LK_TRY(lk_json_load(path, plan));
+    json_t *list = json_object_get(*plan, "runs");
+    if (!json_is_array(list)) return lk_error(LK_EINPUT, "%s: has no list of runs; move it away and run again", path);
+    *n = 0;
+    *runs = lk_alloc(g->arena, sizeof **runs * (json_array_size(list) + 1));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_t *row = json_array_get(list, i);
+        const char *id = json_string_value(json_object_get(row, "run_id")), *point = json_string_value(json_object_get(row, "point"));
+        if (!id || strlen(id) != 64 || strspn(id, "0123456789abcdef") != 64) return lk_error(LK_EINPUT, "%s: run %zu has no run_id; move it away and run again", path, i);
+        (*runs)[(*n)++] = (planned_run){id, point ? point : "?"};
+    }
+    return LK_OK;
+}
+
+/* ---- status ----------------------------------------------------------------------------------------------------------- */
+static void sparkline(const char *dir, lk_arena *a) {
+    static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    lk_run *r = NULL;
+    const char *const *splits;
+    lk_err e = lk_run_load(lk_fmt(a, "%s/run.h5", dir), &r);
+    const double *loss = NULL; int64_t rows = 0;
+    for (int i = 0, n = e ? 0 : lk_run_names(r, "metrics", &splits); i < n && !loss; i++) { loss = lk_run_get_column(r, splits[i], "loss"); rows = lk_run_rows(r, splits[i]); }
+    double lo = INFINITY, hi = -INFINITY;
+    for (int64_t i = 0; loss && i < rows; i++) if (isfinite(loss[i])) { lo = fmin(lo, loss[i]); hi = fmax(hi, loss[i]); }
+    if (loss && rows && lo <= hi) {
+        printf("               loss ");
+        for (int64_t i = 0, columns = rows < 40 ? rows : 40; i < columns; i++) {
+            double v = loss[i * rows / columns];
+            fputs(isfinite(v) ? bars[hi > lo ? (int)((v - lo) / (hi - lo) * 7.999) : 0] : "?", stdout);
+        }
+        printf(" %.4g to %.4g\n", loss[0], loss[rows - 1]);
+    }
+    lk_err_free(e);
+    lk_run_free(r);
+}
+static void show_active(const char *dir, const char *point, run_state s, lk_arena *a, double *part) {
+    run_note note;
+    rundir_note(dir, s, &note);
+    printf("  %-11s  %s", state_names[s], point);
+    if (note.total > 0) { printf("  %lld of %lld", (long long)note.done, (long long)note.total); *part += (double)note.done / (double)note.total; }
+    if (isfinite(note.loss)) printf("  loss %.4g", note.loss);
+    if (s == RUN_RUNNING || s == RUN_LEASED) printf("  on %s (process %ld, heard %.0f s ago)", note.host, note.pid, note.age_s);
+    if (*note.reason) printf("  %s", note.reason);
+    printf("\n");
+    if (s == RUN_RUNNING) sparkline(dir, a);
+}
+static lk_err show(const grid *g, bool *all_done) {
+    json_t *plan = NULL;
+    int n, by_state[RUN_STATES] = {0}, listed = 0;
+    planned_run *runs;
+    double part = 0;
+    lk_err e = read_plan(g, &plan, &n, &runs);
+    for (int i = 0; !e && i < n; i++) {
+        const char *dir = rundir_of(g->arena, g->results, runs[i].run_id);
+        run_state s = rundir_state(dir);
+        by_state[s == RUN_NONE ? RUN_PLANNED : s]++;
+        if (s != RUN_NONE && s != RUN_PLANNED && s != RUN_DONE && listed++ < 50) show_active(dir, runs[i].point, s, g->arena, &part);
+    }
+    if (!e) {
+        printf("%s: %d runs", g->name, n);
+        for (int s = 0; s < RUN_STATES; s++) if (by_state[s]) printf(", %d %s", by_state[s], state_names[s]);
+        printf("  (%.0f %%)\n", n ? 100 * (by_state[RUN_DONE] + part) / n : 100.0);
+        *all_done = by_state[RUN_DONE] + by_state[RUN_FAILED] == n;
+    }
+    json_decref(plan);
+    return e;
+}
+lk_err command_status(const lk_experiment *x, const command_opts *o, int *status) {
+    lk_err e = LK_OK;
+    bool all_done = false;
+    (void)status;
+    do {
+        grid *g;
+        LK_TRY(command_grid(x, o, false, &g));
+        if (o->watch) fputs("\033[H\033[2J", stdout);
+        e = show(g, &all_done);
+        fflush(stdout);
+        grid_free(g);
+        if (o->watch && !e && !all_done) sleep(2);
+    } while (o->watch && !e && !all_done);
+    return e;
+}
+
+/* ---- clean-runs --------------------------------------------------------------------------------------------------------- */
+lk_err command_clean(const lk_experiment *x, const command_opts *o, int *status) {
+    grid *g;
+    json_t *plan = NULL;
+    int n = 0, gone = 0, held = 0;
+    planned_run *runs;
+    (void)status;
+    LK_TRY(command_grid(x, o, false, &g));
+    lk_err e = read_plan(g, &plan, &n, &runs);
+    for (int i = 0; !e && i < n; i++) {
+        const char *dir = rundir_of(g->arena, g->results, runs[i].run_id);
+        run_lease l; bool claimed;
+        if (rundir_state(dir) == RUN_NONE) continue;
+        e = rundir_claim(dir, &claimed, &l);
+        if (e || !claimed) { held += !e; continue; }
+        e = rundir_remove(dir);
+        gone += !e;
+        lease_free(&l);
+    }
+    if (!e) printf("%d runs of %s deleted%s\n", gone, g->name, held ? lk_fmt(g->arena, ", %d kept: somebody works on them", held) : "");
+    if (!e && !held) e = rundir_remove(g->dir);
+    json_decref(plan);
+    grid_free(g);
+    return e;
+}
