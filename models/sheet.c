@@ -9,7 +9,7 @@ lk_image lk_image_from_frame(const float *f, int h, int w) {
         for (int c = 0; c < 3; c++) im.px[i * 3 + c] = byte_of(f[c * h * w + i]);
     return im;
 }
-lk_image lk_sheet(const float *const *cells, int rows, int columns, int h, int w, int zoom) {
+lk_image lk_frames_sheet(const float *const *cells, int rows, int columns, int h, int w, int zoom) {
     enum { GAP = 2 };
     int ch = h * zoom + GAP, cw = w * zoom + GAP;
     lk_image sheet = lk_image_new(columns * cw + GAP, rows * ch + GAP, 3);

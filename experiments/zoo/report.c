@@ -45,7 +45,7 @@ static lk_err autoencoder(world *w, const char *sheet) {
     for (int i = 0; i < 12; i++) { cells[i] = w->set.frame + (size_t)(i * 10) * LK_FRAME_SIZE; cells[12 + i] = back + (size_t)(i * 10) * LK_FRAME_SIZE; }
     lk_err e = LK_OK;
     if (sheet) {
-        lk_image im = lk_sheet(cells, 2, 12, LK_FRAME, LK_FRAME, 2);
+        lk_image im = lk_frames_sheet(cells, 2, 12, LK_FRAME, LK_FRAME, 2);
         char *path = lk_xfmt("%s.autoencoder.png", sheet);
         e = lk_image_write_png(path, &im);
         free(path);
@@ -108,7 +108,7 @@ static lk_err base(world *w, const char *sheet) {
     printf("base: %d samples (25 DDIM steps, guidance 2): a face is detected in %.1f %%; %.2f s a picture\n", N, 100.0 * found / N, took / N);
     lk_err e = LK_OK;
     if (sheet) {
-        lk_image im = lk_sheet(cells, ROWS, COLUMNS, LK_FRAME, LK_FRAME, 1);
+        lk_image im = lk_frames_sheet(cells, ROWS, COLUMNS, LK_FRAME, LK_FRAME, 1);
         char *path = lk_xfmt("%s.base.png", sheet);
         e = lk_image_write_png(path, &im);
         free(path);
