@@ -260,17 +260,6 @@ typedef struct {
     const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
     float *turned, *scratch; bool swap;                   /* swap: rows are o, the result is dw itself */
 } dw_job;
-/* n outputs of one row of y seen through one tap: row[x0 + j * step] or +0 (row NULL: all). Writes whole vectors. */
-static void copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t step, int64_t n, float *to) {
-    if (!row) { for (int64_t j = 0; j < n; j += VW) v_store(to + j, v_zero()); return; }
-    if (step > 2) { for (int64_t j = 0; j < n; j++) { int64_t x = x0 + j * step; to[j] = x >= 0 && x < width ? row[x] : 0.0f; } return; }
-    for (int64_t j = 0; j < n; j += VW) {
-        int64_t x = x0 + j * step, lo = x < 0 ? (-x + step - 1) / step : 0, hi = x < width ? (width - x + step - 1) / step : 0;
-        int from = v_clamp(lo), end = v_clamp(lk_k_max(from, lk_k_min(hi, n - j)));
-        if (step == 1) v_store(to + j, v_load_mask(row + x, v_mask(from, end)));
-        else v_store(to + j, v_even(v_load_mask(row + x, v_mask_even(from, end, 0)), v_load_mask(row + x + VW, v_mask_even(from, end, 1))));
-    }
-}
 /* Row (c, kh, kw) of shifted x by k = (n, oh, ow). */
 enum { SHORT_ROW = 64 };                                  /* rows of y up to this long keep their masks */
 static void copy_shifted(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
@@ -290,7 +279,7 @@ static void copy_shifted(const lk_operand *o, int64_t r, int nr, int64_t k, int 
             const int64_t n = lk_k_min(nk - done, g->ow - ow), y = oh * g->sh + y0;
             const float *row = y < 0 || y >= g->h ? NULL : x + y * g->w;
             if (row && short_row && n == g->ow) for (int64_t j = 0; j < n; j += VW) v_store(to + done + j, v_load_mask(row + x0 + j, mask[j / VW]));
-            else copy_tap_row(row, g->w, x0 + ow * g->sw, g->sw, n, to + done);
+            else lk_copy_tap_row(row, g->w, x0 + ow * g->sw, g->sw, n, to + done);
             done += (int)n; ow = 0;
             if (++oh == g->oh) { oh = 0; x += g->groups * g->cg * plane; }
         }

@@ -2,6 +2,7 @@
 #ifndef LK_KERNELS_CONV_H
 #define LK_KERNELS_CONV_H
 #include "backend/cpu/kernels/gemm.h"
+#include "backend/cpu/kernels/vec.h"
 
 typedef struct {
     int64_t n, groups, cg, og;              /* pictures; channels in and out of one group */
@@ -29,6 +30,17 @@ static inline void lk_conv_pack_channel(const lk_conv_geometry *g, const float *
     const float *from = w + group * g->og * per_o + ci * taps;
     float *to = packed + group * g->og * per_o + ci * g->og;
     lk_transpose(from, per_o, g->og, taps, to, g->cg * g->og);
+}
+/* n pixels of one row seen through one tap: row[x0 + j * step], or +0 outside the width (row NULL: all). Writes whole vectors. */
+static inline void lk_copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t step, int64_t n, float *to) {
+    if (!row) { for (int64_t j = 0; j < n; j += VW) v_store(to + j, v_zero()); return; }
+    if (step > 2) { for (int64_t j = 0; j < n; j++) { int64_t x = x0 + j * step; to[j] = x >= 0 && x < width ? row[x] : 0.0f; } return; }
+    for (int64_t j = 0; j < n; j += VW) {
+        int64_t x = x0 + j * step, lo = x < 0 ? (-x + step - 1) / step : 0, hi = x < width ? (width - x + step - 1) / step : 0;
+        int from = v_clamp(lo), end = v_clamp(lk_k_max(from, lk_k_min(hi, n - j)));
+        if (step == 1) v_store(to + j, v_load_mask(row + x, v_mask(from, end)));
+        else v_store(to + j, v_even(v_load_mask(row + x, v_mask_even(from, end, 0)), v_load_mask(row + x + VW, v_mask_even(from, end, 1))));
+    }
 }
 /* depthwise.c: conv2d and conv2d_dx of one channel a group. */
 void LK_KNAME(lk_depthwise)(const lk_kernel_call *);

@@ -3,31 +3,29 @@
  * step side by side), so that a tap of 16 neighbouring outputs is one plain load whatever the stride. Blocks of
  * 256 taps as everywhere (rule 2); a tap in the padding is a +0 that takes part. */
 #include "backend/cpu/kernels/conv.h"
-#include "backend/cpu/kernels/vec.h"
 #include <string.h>
 
 /* Rows [y0, y0 + rows) and columns [x0, x0 + step * width) of an h x w plane, +0 outside: element (y, x) lies at
  * ((y - y0) * step + (x - x0) % step) * width + (x - x0) / step. */
 typedef struct { int64_t y0, x0, rows, step, width; float *at; } band;
 
+/* Whole vectors run over a row's end into the next row, which is written after, and at last into spare floats. */
+enum { SHORT_ROW = 128 };                                 /* rows up to this long keep their masks */
 static void band_fill(const band *b, const float *plane, int64_t h, int64_t w) {
-    const int64_t row = b->step * b->width, lo = lk_k_min(b->x0 + row, lk_k_max(0, b->x0)), hi = lk_k_max(lo, lk_k_min(w, b->x0 + row));
+    float *to = b->at;
+    vmask mask[SHORT_ROW / VW]; memset(mask, 0, sizeof mask);
+    const bool keep = b->step == 1 && b->width <= SHORT_ROW;
+    for (int64_t x = 0; keep && x < b->width; x += VW) {
+        const int from = v_clamp(-b->x0 - x), end = v_clamp(w - b->x0 - x);
+        mask[x / VW] = v_mask(from, end < from ? from : end);
+    }
     for (int64_t y = b->y0; y < b->y0 + b->rows; y++) {
-        const float *from = plane + y * w;
-        float *to = b->at + (y - b->y0) * row;
-        const bool in = y >= 0 && y < h;
-        if (in && b->step == 1) {
-            memset(to, 0, (size_t)(lo - b->x0) * sizeof *to);
-            memcpy(to + lo - b->x0, from + lo, (size_t)(hi - lo) * sizeof *to);
-            memset(to + hi - b->x0, 0, (size_t)(b->x0 + row - hi) * sizeof *to);
-            continue;
-        }
-        memset(to, 0, (size_t)row * sizeof *to);
-        for (int64_t phase = 0; in && phase < b->step; phase++) {
-            const int64_t first = lo + ((b->x0 + phase - lo) % b->step + b->step) % b->step;
-            float *at = to + phase * b->width + (first - b->x0) / b->step;
-            for (int64_t x = first; x < hi; x += b->step) *at++ = from[x];
-        }
+        const float *from = y >= 0 && y < h ? plane + y * w : NULL;
+        if (keep && from) {
+            for (int64_t x = 0; x < b->width; x += VW) v_store(to + x, v_load_mask(from + b->x0 + x, mask[x / VW]));
+            to += b->width;
+        } else
+            for (int64_t phase = 0; phase < b->step; phase++, to += b->width) lk_copy_tap_row(from, w, b->x0 + phase, b->step, b->width, to);
     }
 }
 /* n outputs, a chain each over taps at `from + offset[t]`; `lanes`: how many of the last vector exist. */
@@ -87,11 +85,12 @@ static layout layout_of(const lk_node *node, const lk_shape *in) {
         l.reach_y = (g->kh - 1) * g->dh; l.reach_x = (g->kw - 1) * g->dw;
         l.step_y = g->sh; l.step_x = g->sw; l.out_w = g->ow;
     }
-    l.width = (l.out_w + l.reach_x / l.step_x + 2 + VW) / 16 * 16 + 16;
+    l.width = (l.out_w + VW - 1) / VW * VW + l.reach_x / l.step_x + 1;
     const int64_t out_h = l.dx ? (g->h + g->sh - 1) / g->sh : g->oh, row_floats = l.width * l.step_x;
     l.at_once = lk_k_max(1, lk_k_min(out_h, (32768 / row_floats - l.reach_y) / l.step_y));
     l.band_floats = ((l.at_once - 1) * l.step_y + l.reach_y + 1) * row_floats;
-    l.per_thread = l.band_floats + l.width + (2 * g->kh * g->kw + 15) / 16 * 16;
+    l.band_floats = (l.band_floats + 2 * VW + 15) / 16 * 16;
+    l.per_thread = (l.band_floats + l.width + 2 * g->kh * g->kw + 15) / 16 * 16;
     return l;
 }
 int64_t lk_depthwise_floats(const lk_node *node, const lk_shape *in) { return layout_of(node, in).per_thread; }
