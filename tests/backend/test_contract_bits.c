@@ -291,6 +291,10 @@ TEST(conv_bits) {   /*       N  C  H  W  O  -  -  kh kw g  sh sw dh dw top left,
     try_conv((conv){1, 4, 15, 14, 5, 0, 0, 3, 2, 1, 3, 2, 2, 3, 1, 2}, 0, 3);
     try_conv((conv){1, 3, 9, 9, 4, 0, 0, 2, 2, 1, 4, 4, 1, 1, 0, 0}, 0, 0);      /* positions no tap reaches */
     try_conv((conv){1, 2, 6, 6, 3, 0, 0, 7, 7, 1, 1, 1, 1, 1, 3, 3}, 3, 3);
+    try_conv((conv){2, 9, 16, 16, 20, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);   /* rows of whole vectors: read from a band */
+    try_conv((conv){1, 5, 21, 32, 15, 0, 0, 3, 5, 1, 1, 1, 1, 1, 0, 2}, 1, 2);
+    try_conv((conv){1, 3, 40, 48, 6, 0, 0, 3, 3, 1, 1, 1, 2, 2, 2, 2}, 2, 2);
+    try_conv((conv){2, 6, 9, 16, 8, 0, 0, 2, 3, 2, 1, 1, 1, 1, 0, 0}, 1, 2);
     try_conv((conv){1, 3, 16, 16, 20, 0, 0, 4, 4, 1, 4, 4, 1, 1, 0, 0}, 0, 0);   /* patches */
 }
 TEST(grouped_and_depthwise_bits) {

@@ -120,6 +120,34 @@ static const float *weights_of(const lk_kernel_call *call, const lk_conv_geometr
     return to;
 }
 
+/* ---- taps in a band ------------------------------------------------------------------------------------------ */
+/* Pixels that lie side by side in rows of whole vectors need no packing: the rows a piece reads are copied once
+ * with their padding, and the product reads each tap from there. Channels lie an odd number of cache lines apart. */
+enum { BAND_FLOATS = 524288 };                            /* 2 MiB: above it, panels are packed */
+typedef struct { int64_t rows, width, plane, floats; } bands;   /* floats 0: not used */
+static bands bands_of(int64_t grid_w, int64_t grid_h, int64_t piece, int64_t channels, int64_t reach_y, int64_t reach_x) {
+    bands b = {.width = grid_w + reach_x};
+    b.rows = lk_k_min(grid_h, (piece + grid_w - 1) / grid_w + (piece % grid_w != 0)) + reach_y;
+    b.plane = ((b.rows * b.width + 15) / 16 | 1) * 16;
+    b.floats = b.plane * channels + 2 * 16;
+    if (VW == 1 || grid_w % VW || reach_y + reach_x == 0 || b.floats > BAND_FLOATS) b.floats = 0;
+    return b;
+}
+static void band_offsets(const bands *b, const taps *t, int64_t min_y, int64_t min_x, int32_t *offset) {
+    for (int64_t tap = 0; tap < t->n_taps; tap++)
+        for (int64_t c = 0; c < t->channels; c++) *offset++ = (int32_t)(c * b->plane + (t->y[tap] - min_y) * b->width + t->x[tap] - min_x);
+}
+/* The operand of the piece from pixel n0, copied into `to`. */
+static lk_operand band_operand(const bands *b, const taps *t, int64_t item, int64_t group, int64_t min_y, int64_t min_x, int64_t n0, const int32_t *offset, float *to) {
+    const int64_t first = n0 / t->grid_w;
+    const float *picture = t->picture + (item * t->groups + group) * t->channels * t->h * t->w;
+    for (int64_t c = 0; c < t->channels; c++) {
+        lk_band band = {first + min_y, min_x, b->rows, 1, b->width, to + c * b->plane};
+        lk_band_fill(&band, picture + c * t->h * t->w, t->h, t->w);
+    }
+    return (lk_operand){.layout = LK_BY_LANE, .p = to - first * b->width, .offset = offset, .grid_w = t->grid_w, .band_w = b->width};
+}
+
 /* ---- conv2d ------------------------------------------------------------------------------------------------ */
 static void tap_offsets(const lk_conv_geometry *g, int32_t *y, int32_t *x) {
     for (int64_t i = 0; i < g->kh; i++)
@@ -128,7 +156,8 @@ static void tap_offsets(const lk_conv_geometry *g, int32_t *y, int32_t *x) {
 typedef struct {
     const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
     const float *weights; float *scratch; int64_t per_thread;
-    taps t; bool plain;                                   /* 1 x 1, stride 1, no padding: x is the matrix itself */
+    taps t; bands band; const int32_t *offset;
+    bool plain;                                           /* 1 x 1, stride 1, no padding: x is the matrix itself */
 } forward_job;
 static void forward_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
     const forward_job *j = ctx;
@@ -143,23 +172,35 @@ static void forward_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
         p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
         if (j->plain) p.b = (lk_operand){.layout = LK_BY_LANE, .p = j->t.picture + (item * g->groups + group) * g->cg * pixels, .stride = pixels};
         int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc;
-        lk_gemm(&p, m0, lk_k_min(g->og, m0 + j->split.mc), n0, lk_k_min(pixels, n0 + j->split.nc), j->scratch + thread * j->per_thread);
+        float *scratch = j->scratch + thread * j->per_thread;
+        if (j->band.floats) p.b = band_operand(&j->band, &j->t, item, group, -g->top, -g->left, n0, j->offset, scratch + LK_SCRATCH);
+        lk_gemm(&p, m0, lk_k_min(g->og, m0 + j->split.mc), n0, lk_k_min(pixels, n0 + j->split.nc), scratch);
     }
 }
+static bands forward_bands(const lk_conv_geometry *g, lk_split s) {
+    bands none = {0};
+    return g->sh == 1 && g->sw == 1 ? bands_of(g->ow, g->oh, s.nc, g->cg, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
+}
+/* Tables of taps and of places in the band, over `channels` a tap. */
+static int64_t table_floats(const lk_conv_geometry *g, int64_t channels) { return (g->kh * g->kw * (channels + 3) + 2 * (g->kh + g->kw) + 31) / 16 * 16; }
 static void conv2d(const lk_kernel_call *call) {
     lk_contract_counted();
-    forward_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape), .per_thread = LK_SCRATCH};
+    forward_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape)};
     const lk_conv_geometry *g = &j.g;
     if (lk_conv_depthwise(g)) { lk_depthwise(call); return; }
     float *work = call->work;
     j.weights = weights_of(call, g, work);
-    int64_t taps_n = g->kh * g->kw, room = (2 * taps_n + 15) / 16 * 16;
-    int32_t *offset = (int32_t *)(work + weight_floats(g));
-    j.scratch = work + weight_floats(g) + room;
-    tap_offsets(g, offset, offset + taps_n);
-    j.t = (taps){call->in[0], g->cg, g->h, g->w, g->groups, g->sh, g->sw, g->ow, taps_n, offset, offset + taps_n};
-    j.plain = taps_n == 1 && g->sh == 1 && g->sw == 1 && !g->top && !g->left && g->h == g->oh && g->w == g->ow;
+    int64_t taps_n = g->kh * g->kw;
+    int32_t *y = (int32_t *)(work + weight_floats(g)), *x = y + taps_n, *offset = x + taps_n;
+    j.scratch = work + weight_floats(g) + table_floats(g, g->cg);
+    tap_offsets(g, y, x);
+    j.t = (taps){call->in[0], g->cg, g->h, g->w, g->groups, g->sh, g->sw, g->ow, taps_n, y, x};
     j.split = lk_split_make(g->n * g->groups, g->og, g->oh * g->ow, lk_pool_threads(call->pool));
+    j.band = forward_bands(g, j.split);
+    j.per_thread = LK_SCRATCH + (j.band.floats + 15) / 16 * 16;
+    j.offset = offset;
+    if (j.band.floats) band_offsets(&j.band, &j.t, -g->top, -g->left, offset);
+    j.plain = taps_n == 1 && g->sh == 1 && g->sw == 1 && !g->top && !g->left && g->h == g->oh && g->w == g->ow;
     lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, forward_pieces, &j);
 }
 
@@ -181,7 +222,7 @@ typedef struct {
     const float *weights; float *scratch; int64_t per_thread;
     axis_class rows, cols;                                /* this class */
     int32_t *tap;                                         /* tap number (kh * kw_size + kw) by position in k */
-    taps t;
+    taps t; bands band; const int32_t *offset;
 } dx_job;
 /* Row c of the weights by k = (tap of the class, o). */
 static void copy_dx_weights(const lk_operand *o, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld) {
@@ -209,6 +250,7 @@ static void dx_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
         p.a = (lk_operand){.layout = LK_BY_ROW, .p = w, .copy = copy_dx_weights, .ctx = j};
         if (!lk_conv_packs(g)) p.a = (lk_operand){.layout = LK_BY_LANE, .p = w, .stride = g->cg};
         p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
+        if (j->band.floats) p.b = band_operand(&j->band, &j->t, item, group, g->top - (g->kh - 1) * g->dh, g->left - (g->kw - 1) * g->dw, n0, j->offset, piece);
         if (whole) { lk_gemm(&p, m0, m1, n0, n1, scratch); continue; }
         p.c = piece - m0 * j->split.nc - n0; p.ldc = j->split.nc;
         lk_gemm(&p, m0, m1, n0, n1, scratch);
@@ -223,7 +265,15 @@ static lk_split dx_split(const lk_conv_geometry *g, int threads) {
     int64_t pixels = (g->h + g->sh - 1) / g->sh * ((g->w + g->sw - 1) / g->sw);
     return lk_split_make(g->n * g->groups, g->cg, pixels, threads);
 }
-static int64_t dx_per_thread(const lk_conv_geometry *g, lk_split s) { return LK_SCRATCH + (g->sh == 1 && g->sw == 1 ? 0 : (s.mc * s.nc + 15) / 16 * 16); }
+static bands dx_bands(const lk_conv_geometry *g, lk_split s) {
+    bands none = {0};
+    return g->sh == 1 && g->sw == 1 ? bands_of(g->w, g->h, s.nc, g->og, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
+}
+/* Past the core's scratch: the band, or the piece of a strided class before it is spread out. */
+static int64_t dx_per_thread(const lk_conv_geometry *g, lk_split s) {
+    int64_t more = g->sh == 1 && g->sw == 1 ? dx_bands(g, s).floats : s.mc * s.nc;
+    return LK_SCRATCH + (more + 15) / 16 * 16;
+}
 static void conv2d_dx(const lk_kernel_call *call) {
     lk_contract_counted();
     dx_job j = {.call = call, .g = lk_conv_geometry_of(call->node, call->in_shape)};
@@ -233,12 +283,15 @@ static void conv2d_dx(const lk_kernel_call *call) {
     j.per_thread = dx_per_thread(g, j.split);
     float *work = call->work;
     j.weights = weights_of(call, g, work);
-    int64_t taps_n = g->kh * g->kw, room = (3 * taps_n + 2 * (g->kh + g->kw) + 15) / 16 * 16;
+    int64_t taps_n = g->kh * g->kw;
     int32_t *table = (int32_t *)(work + weight_floats(g)), *y = table, *x = y + taps_n;
     j.tap = x + taps_n;
     j.rows.tap = j.tap + taps_n; j.rows.offset = j.rows.tap + g->kh;
     j.cols.tap = j.rows.offset + g->kh; j.cols.offset = j.cols.tap + g->kw;
-    j.scratch = work + weight_floats(g) + room;
+    int32_t *offset = j.cols.offset + g->kw;
+    j.scratch = work + weight_floats(g) + table_floats(g, g->og);
+    j.band = dx_bands(g, j.split);
+    j.offset = offset;
     for (int64_t ry = 0; ry < g->sh; ry++)
         for (int64_t rx = 0; rx < g->sw; rx++) {
             classify(ry, g->h, g->sh, g->top, g->dh, g->kh, &j.rows);
@@ -251,6 +304,7 @@ static void conv2d_dx(const lk_kernel_call *call) {
                     y[n] = j.rows.offset[a]; x[n] = j.cols.offset[b];
                 }
             j.t = (taps){call->in[0], g->og, g->oh, g->ow, g->groups, 1, 1, j.cols.count, n, y, x};
+            if (j.band.floats) band_offsets(&j.band, &j.t, g->top - (g->kh - 1) * g->dh, g->left - (g->kw - 1) * g->dw, offset);
             lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, dx_pieces, &j);
         }
 }
@@ -322,9 +376,15 @@ static void conv2d_dw(const lk_kernel_call *call) {
 int64_t LK_KNAME(lk_conv_workspace)(const lk_node *node, const lk_shape *in, int threads) {
     lk_conv_geometry g = lk_conv_geometry_of(node, in);
     if (lk_conv_depthwise(&g) && node->op != LK_OP_conv2d_dw) return lk_depthwise_floats(node, in) * threads * (int64_t)sizeof(float);
-    int64_t tables = (3 * g.kh * g.kw + 2 * (g.kh + g.kw) + 31) / 16 * 16, each = LK_SCRATCH;
-    if (node->op == LK_OP_conv2d_dx) each = dx_per_thread(&g, dx_split(&g, threads));
-    return (weight_floats(&g) + tables + each * threads) * (int64_t)sizeof(float);
+    int64_t each = LK_SCRATCH, channels = 0;
+    if (node->op == LK_OP_conv2d) {
+        channels = g.cg;
+        each += (forward_bands(&g, lk_split_make(g.n * g.groups, g.og, g.oh * g.ow, threads)).floats + 15) / 16 * 16;
+    } else if (node->op == LK_OP_conv2d_dx) {
+        channels = g.og;
+        each = dx_per_thread(&g, dx_split(&g, threads));
+    }
+    return (weight_floats(&g) + table_floats(&g, channels) + each * threads) * (int64_t)sizeof(float);
 }
 void LK_KNAME(lk_kernels_conv)(lk_kernel *table) {
     table[LK_OP_conv2d] = conv2d; table[LK_OP_conv2d_dx] = conv2d_dx; table[LK_OP_conv2d_dw] = conv2d_dw;

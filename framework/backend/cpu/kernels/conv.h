@@ -3,6 +3,7 @@
 #define LK_KERNELS_CONV_H
 #include "backend/cpu/kernels/gemm.h"
 #include "backend/cpu/kernels/vec.h"
+#include <string.h>
 
 typedef struct {
     int64_t n, groups, cg, og;              /* pictures; channels in and out of one group */
@@ -40,6 +41,29 @@ static inline void lk_copy_tap_row(const float *row, int64_t width, int64_t x0, 
         int from = v_clamp(lo), end = v_clamp(lk_k_max(from, lk_k_min(hi, n - j)));
         if (step == 1) v_store(to + j, v_load_mask(row + x, v_mask(from, end)));
         else v_store(to + j, v_even(v_load_mask(row + x, v_mask_even(from, end, 0)), v_load_mask(row + x + VW, v_mask_even(from, end, 1))));
+    }
+}
+/* Rows [y0, y0 + rows) and columns [x0, x0 + step * width) of an h x w plane, +0 outside: element (y, x) lies at
+ * ((y - y0) * step + (x - x0) % step) * width + (x - x0) / step. */
+typedef struct { int64_t y0, x0, rows, step, width; float *at; } lk_band;
+
+/* Whole vectors run over a row's end into the next row, which is written after, and at last into spare floats. */
+enum { LK_SHORT_ROW = 128 };                                 /* rows up to this long keep their masks */
+static inline void lk_band_fill(const lk_band *b, const float *plane, int64_t h, int64_t w) {
+    float *to = b->at;
+    vmask mask[LK_SHORT_ROW / VW]; memset(mask, 0, sizeof mask);
+    const bool keep = b->step == 1 && b->width <= LK_SHORT_ROW;
+    for (int64_t x = 0; keep && x < b->width; x += VW) {
+        const int from = v_clamp(-b->x0 - x), end = v_clamp(w - b->x0 - x);
+        mask[x / VW] = v_mask(from, end < from ? from : end);
+    }
+    for (int64_t y = b->y0; y < b->y0 + b->rows; y++) {
+        const float *from = y >= 0 && y < h ? plane + y * w : NULL;
+        if (keep && from) {
+            for (int64_t x = 0; x < b->width; x += VW) v_store(to + x, v_load_mask(from + b->x0 + x, mask[x / VW]));
+            to += b->width;
+        } else
+            for (int64_t phase = 0; phase < b->step; phase++, to += b->width) lk_copy_tap_row(from, w, b->x0 + phase, b->step, b->width, to);
     }
 }
 /* depthwise.c: conv2d and conv2d_dx of one channel a group. */

@@ -3,31 +3,7 @@
  * step side by side), so that a tap of 16 neighbouring outputs is one plain load whatever the stride. Blocks of
  * 256 taps as everywhere (rule 2); a tap in the padding is a +0 that takes part. */
 #include "backend/cpu/kernels/conv.h"
-#include <string.h>
 
-/* Rows [y0, y0 + rows) and columns [x0, x0 + step * width) of an h x w plane, +0 outside: element (y, x) lies at
- * ((y - y0) * step + (x - x0) % step) * width + (x - x0) / step. */
-typedef struct { int64_t y0, x0, rows, step, width; float *at; } band;
-
-/* Whole vectors run over a row's end into the next row, which is written after, and at last into spare floats. */
-enum { SHORT_ROW = 128 };                                 /* rows up to this long keep their masks */
-static void band_fill(const band *b, const float *plane, int64_t h, int64_t w) {
-    float *to = b->at;
-    vmask mask[SHORT_ROW / VW]; memset(mask, 0, sizeof mask);
-    const bool keep = b->step == 1 && b->width <= SHORT_ROW;
-    for (int64_t x = 0; keep && x < b->width; x += VW) {
-        const int from = v_clamp(-b->x0 - x), end = v_clamp(w - b->x0 - x);
-        mask[x / VW] = v_mask(from, end < from ? from : end);
-    }
-    for (int64_t y = b->y0; y < b->y0 + b->rows; y++) {
-        const float *from = y >= 0 && y < h ? plane + y * w : NULL;
-        if (keep && from) {
-            for (int64_t x = 0; x < b->width; x += VW) v_store(to + x, v_load_mask(from + b->x0 + x, mask[x / VW]));
-            to += b->width;
-        } else
-            for (int64_t phase = 0; phase < b->step; phase++, to += b->width) lk_copy_tap_row(from, w, b->x0 + phase, b->step, b->width, to);
-    }
-}
 /* n outputs, a chain each over taps at `from + offset[t]`; `lanes`: how many of the last vector exist. */
 enum { AHEAD = 4 };                                       /* vectors at a time: chains that hide each other's latency */
 static inline __attribute__((always_inline)) void chains(const float *from, const int32_t *offset, const float *weight, int64_t n_taps, const float *bias, const int nv, int lanes, float *to) {
@@ -111,8 +87,8 @@ static void forward_planes(void *ctx, int64_t begin, int64_t end, int thread) {
         const int64_t c = i % g->groups;
         for (int64_t y0 = 0; y0 < g->oh; y0 += l->at_once) {
             const int64_t rows = lk_k_min(l->at_once, g->oh - y0);
-            band b = {y0 * g->sh + l->min_y, l->min_x, (rows - 1) * g->sh + l->reach_y + 1, g->sw, l->width, work};
-            band_fill(&b, (const float *)j->call->in[0] + i * g->h * g->w, g->h, g->w);
+            lk_band b = {y0 * g->sh + l->min_y, l->min_x, (rows - 1) * g->sh + l->reach_y + 1, g->sw, l->width, work};
+            lk_band_fill(&b, (const float *)j->call->in[0] + i * g->h * g->w, g->h, g->w);
             for (int64_t y = 0; y < rows; y++)
                 row(work + y * g->sh * g->sw * l->width, offset, (const float *)j->call->in[1] + c * n_taps, n_taps, bias ? bias + c : NULL, g->ow,
                     (float *)j->call->out + (i * g->oh + y0 + y) * g->ow);
@@ -129,8 +105,8 @@ static void dx_planes(void *ctx, int64_t begin, int64_t end, int thread) {
         const float *w = (const float *)j->call->in[1] + i % g->groups * g->kh * g->kw;
         float *dx = (float *)j->call->out + i * g->h * g->w;
         for (int64_t q0 = 0; q0 * g->sh < g->h; q0 += l->at_once) {
-            band b = {q0 + l->min_y, l->min_x, l->at_once + l->reach_y, 1, l->width, work};
-            band_fill(&b, (const float *)j->call->in[0] + i * g->oh * g->ow, g->oh, g->ow);
+            lk_band b = {q0 + l->min_y, l->min_x, l->at_once + l->reach_y, 1, l->width, work};
+            lk_band_fill(&b, (const float *)j->call->in[0] + i * g->oh * g->ow, g->oh, g->ow);
             for (int64_t ry = 0; ry < g->sh; ry++)
                 for (int64_t rx = 0; rx < lk_k_min(g->sw, g->w); rx++) {
                     int64_t n = 0, count = (g->w - rx + g->sw - 1) / g->sw;

@@ -8,6 +8,7 @@
 typedef struct {
     const float *a; int64_t a_k;       /* distance in k of a [k][row] panel; a [row][k] panel has LK_ROW_LD between rows */
     const float *b; int64_t b_k;
+    const int32_t *offset; int64_t apart[NV]; /* b in a band: where each k lies, and each vector from the first */
     int kc;
     float *c; int64_t ldc;
     const float *bias_row, *bias_col;  /* set in the last block only */
@@ -16,8 +17,8 @@ typedef struct {
 } tile_call;
 typedef void (*tile_fn)(const tile_call *);
 
-/* mr, nv and by_k are constants where this is inlined. */
-static inline __attribute__((always_inline)) void tile(const tile_call *t, const int mr, const int nv, const bool by_k) {
+/* mr, nv, by_k and band are constants where this is inlined. */
+static inline __attribute__((always_inline)) void tile(const tile_call *t, const int mr, const int nv, const bool by_k, const bool band) {
     const int64_t row = by_k ? 1 : LK_ROW_LD, ak = by_k ? t->a_k : 1, bk = t->b_k;
     const float *a = t->a, *b = t->b;
     vec acc[MR][NV];
@@ -26,10 +27,11 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
 #pragma GCC unroll 2
-    for (int k = 0; k < t->kc; k++, a += ak, b += bk) {
+    for (int k = 0; k < t->kc; k++, a += ak, b += band ? 0 : bk) {
+        const float *at = band ? b + t->offset[k] : b;
         vec bv[NV];
 #pragma GCC unroll 4
-        for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+        for (int j = 0; j < nv; j++) bv[j] = v_load(band ? at + t->apart[j] : at + j * VW);
 #pragma GCC unroll 16
         for (int i = 0; i < mr; i++) {
             vec av = v_set(a[i * row]);
@@ -65,12 +67,14 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
 #define HEIGHTS(W) X(1, W) X(2, W)
 #define SIZES HEIGHTS(1) HEIGHTS(2) HEIGHTS(3) HEIGHTS(4)
 #endif
-#define X(m, n) static void tile_row_##m##x##n(const tile_call *t) { tile(t, m, n, false); } \
-                static void tile_k_##m##x##n(const tile_call *t) { tile(t, m, n, true); }
+#define X(m, n) static void tile_row_##m##x##n(const tile_call *t) { tile(t, m, n, false, false); } \
+                static void tile_k_##m##x##n(const tile_call *t) { tile(t, m, n, true, false); } \
+                static void band_row_##m##x##n(const tile_call *t) { tile(t, m, n, false, true); } \
+                static void band_k_##m##x##n(const tile_call *t) { tile(t, m, n, true, true); }
 SIZES
 #undef X
-#define X(m, n) [0][m][n] = tile_row_##m##x##n, [1][m][n] = tile_k_##m##x##n,
-static const tile_fn tiles[2][MR + 1][NV + 1] = { SIZES };
+#define X(m, n) [0][0][m][n] = tile_row_##m##x##n, [0][1][m][n] = tile_k_##m##x##n, [1][0][m][n] = band_row_##m##x##n, [1][1][m][n] = band_k_##m##x##n,
+static const tile_fn tiles[2][2][MR + 1][NV + 1] = { SIZES };
 #undef X
 
 /* ---- transposition ---------------------------------------------------------------------------------- */
@@ -217,6 +221,7 @@ static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, i
             p->c[i * p->ldc + j] = v;
         }
 }
+static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
 /* One block of k for at most LK_MC rows: a is laid out once, then each panel of b is packed and used at once, while it is in the nearest cache. */
 _Static_assert((LK_MC + MR - 1) / MR * MR_ROOM <= 352 && NR <= 32, "LK_SCRATCH");
 static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k, int kc, float *scratch) {
@@ -233,14 +238,17 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
         const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
         tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW};
         t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
-        if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
+        if (p->b.offset) {
+            t.b = p->b.p + band_at(&p->b, at); t.offset = p->b.offset + k;
+            for (int v = 1; v < nv; v++) t.apart[v] = band_at(&p->b, at + v * VW) - band_at(&p->b, at);
+        } else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
         else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
         for (int i = 0; i < mp; i++) {
             const int64_t top = m0 + cut(m1 - m0, mp, i);
             t.a = a[i];
             t.c = p->c + top * p->ldc + at;
             t.bias_row = last && p->bias_row ? p->bias_row + top : NULL;
-            tiles[p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
+            tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
         }
     }
 }

@@ -27,6 +27,9 @@ struct lk_operand {
     const float *p; int64_t stride;
     int64_t period, jump;                              /* BY_ROW, period > 0: k counts through pieces of `period` elements, `jump` apart */
     lk_operand_copy copy;                              /* NULL: plain matrix */
+    /* BY_LANE, offset set: element (r, k) at p[offset[k] + r / grid_w * band_w + r % grid_w], grid_w a multiple of the
+     * vector and whole vectors asked for: a convolution's taps are read where they lie in a padded band. */
+    const int32_t *offset; int64_t grid_w, band_w;
     const void *ctx;                                   /* the copy function's */
     int64_t item, group;                               /* which picture, which group: the copy function's */
 };
