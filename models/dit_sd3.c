@@ -46,7 +46,7 @@ lk_err lk_sd3_config_load(const char *path, lk_dit_config *c) {
     return err;
 }
 
-/* Patches plus the middle of the stored position table. */
+/* Patches plus the middle of the stored position table, which is fixed: it is never trained. */
 static lk_val embed_patches(const lk_net *net, const lk_dit_config *c, lk_val latent, int64_t h, int64_t w) {
     lk_graph *g = net->g;
     int64_t dim = c->heads * c->head_dim, max = c->pos_embed_max, top = (max - h) / 2, left = (max - w) / 2;
@@ -56,7 +56,7 @@ static lk_val embed_patches(const lk_net *net, const lk_dit_config *c, lk_val la
         return LK_NONE;
     }
     lk_val x = lk_tokens_of(g, lk_nn_conv2d(net, "proj", latent, c->in_channels, dim, p, p, 0, true));
-    lk_val table = lk_reshape(g, lk_nn_param(net, "pos_embed", LK_SHAPE(1, max * max, dim)), LK_SHAPE(max, max, dim));
+    lk_val table = lk_reshape(g, lk_detach(g, lk_nn_param(net, "pos_embed", LK_SHAPE(1, max * max, dim))), LK_SHAPE(max, max, dim));
     table = lk_slice_nd(g, table, (lk_window){ .lo = { top, left, 0 }, .hi = { top + h, left + w, dim } });
     return lk_add(g, x, lk_reshape(g, table, LK_SHAPE(h * w, dim)));
 }

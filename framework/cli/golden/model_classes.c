@@ -25,7 +25,7 @@ static lk_err autoencoder_tiny(lk_golden_model *m) {
     lk_golden_output(m, "image", lk_tiny_vae_decode(&m->net, &c, lk_golden_input(m, "latent")));
     return LK_OK;
 }
-static void encoder_outputs(lk_golden_model *m, lk_encoder_out o, const char *embeds) {
+void lk_golden_encoder_outputs(lk_golden_model *m, lk_encoder_out o, const char *embeds) {
     lk_golden_output(m, "last_hidden_state", o.last_hidden_state);
     lk_golden_output(m, "pooler_output", o.pooled);
     if (lk_ok(o.embeds)) lk_golden_output(m, embeds, o.embeds);
@@ -42,13 +42,13 @@ static lk_err clip_text(lk_golden_model *m) {
     if (!lk_ok(ids)) return LK_OK;
     int64_t B = lk_dim(m->net.g, ids, 0), T = lk_dim(m->net.g, ids, 1), *index = lk_alloc(m->memory, (size_t)B * sizeof *index);
     lk_clip_pool_index(&c, lk_golden_ids_values(m, "input_ids"), B, T, index);
-    encoder_outputs(m, lk_clip_text(&m->net, &c, ids, lk_golden_given_ids(m, "pool_index", LK_SHAPE(B), index)), "text_embeds");
+    lk_golden_encoder_outputs(m, lk_clip_text(&m->net, &c, ids, lk_golden_given_ids(m, "pool_index", LK_SHAPE(B), index)), "text_embeds");
     return LK_OK;
 }
 static lk_err clip_vision(lk_golden_model *m) {
     lk_clip_vision_config c;
     LK_TRY(lk_clip_vision_config_load(lk_golden_path(m->memory, m->dir, "config.json"), &c));
-    encoder_outputs(m, lk_clip_vision(&m->net, &c, lk_golden_input(m, "pixel_values")), "image_embeds");
+    lk_golden_encoder_outputs(m, lk_clip_vision(&m->net, &c, lk_golden_input(m, "pixel_values")), "image_embeds");
     return LK_OK;
 }
 const lk_golden_class lk_golden_classes[] = {
@@ -58,5 +58,11 @@ const lk_golden_class lk_golden_classes[] = {
     { "CLIPTextModel", clip_text },
     { "CLIPTextModelWithProjection", clip_text },
     { "CLIPVisionModelWithProjection", clip_vision },
+    { "ControlNetModel", lk_golden_controlnet },
+    { "SD3Transformer2DModel", lk_golden_sd3 },
+    { "FluxTransformer2DModel", lk_golden_flux },
+    { "QwenImageTransformer2DModel", lk_golden_qwenimage },
+    { "Dinov2Model", lk_golden_dinov2 },
+    { "UNetSpatioTemporalConditionModel", lk_golden_unet_svd },
     { 0 },
 };
