@@ -1,0 +1,30 @@
+/* Small dense algebra in fixed order for metrics: dot products over eight lanes, one-sided Jacobi singular values, cyclic
+ * Jacobi eigenvalues, Householder triangles. Binary64, no libm: the same bits everywhere. Private to metrics/. */
+#ifndef LK_METRICS_LINALG_H
+#define LK_METRICS_LINALG_H
+#include "base/base.h"      /* lk_pool */
+
+/* Compiled for wide vectors too and chosen at start: no fused multiply-add is formed, so each clone gives the same bits. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define LK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define LK_CLONES
+#endif
+
+/* Eight doubles; the compiler splits it where the machine is narrower. LK_AT reads or writes at any address. */
+typedef double lk_vec __attribute__((vector_size(64)));
+typedef double lk_vec_at __attribute__((vector_size(64), aligned(8), may_alias));
+#define LK_AT(p) (*(lk_vec_at *)(p))
+
+double lk_dot(const double *a, const double *b, int64_t n);           /* lanes i mod 8, folded by halves */
+double lk_sum(const double *a, int64_t n);                            /* the same order */
+double lk_squared_distance(const double *a, const double *b, int64_t n);
+/* Singular values (unsorted) of the `rows` vectors of length n in a[rows][n], which is destroyed (its rows end orthogonal). */
+void lk_jacobi_singular(double *a, int64_t rows, int64_t n, double *values);
+/* Eigenvalues (unsorted) of symmetric a[n][n], destroyed; eigenvectors as rows of v[n][n] (NULL: none). */
+void lk_jacobi_symmetric(double *a, int64_t n, double *values, double *v);
+/* R[d][d] of x[n][d] = QR, n >= d (the upper triangle; zeros below). */
+void lk_householder_r(const double *x, int64_t n, int64_t d, double *r);
+/* out[n][m] = x y^T of rows, each entry lk_dot's bits. */
+void lk_gram(const double *x, int64_t n, const double *y, int64_t m, int64_t d, lk_pool *, double *out);
+#endif
