@@ -58,16 +58,17 @@ typedef struct { int taps; double tap[TAPS_MOST], scale; } kernel;      /* scale
 static kernel kernel_of(window w) {
     kernel k = { w == UNIFORM7 ? 7 : 11, { 0 }, w == UNIFORM7 ? 1.0 / 49 : 1 };
     double sum = 0;
-    float sum32 = 0, tap32[TAPS_MOST];
+    double sum32 = 0;                        /* of binary32 taps */
+    float tap32[TAPS_MOST];
     for (int i = 0; i < k.taps; i++) {
         int x = i - k.taps / 2;
         k.tap[i] = w == UNIFORM7 ? 1 : lk_exp_d(-(double)(x * x) / 4.5);
         sum += k.tap[i];
-        tap32[i] = lk_expf((float)-(x * x) / 4.5f);
+        tap32[i] = (float)lk_exp_d((float)-(x * x) / 4.5f);
         sum32 += tap32[i];
     }
     if (w == GAUSS11) for (int i = 0; i < k.taps; i++) k.tap[i] /= sum;
-    if (w == GAUSS11_F32) for (int i = 0; i < k.taps; i++) k.tap[i] = tap32[i] / sum32;
+    if (w == GAUSS11_F32) for (int i = 0; i < k.taps; i++) k.tap[i] = tap32[i] / (float)sum32;
     return k;
 }
 
