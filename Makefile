@@ -1,5 +1,5 @@
 # likeness. `make` prints help. Everything built goes to build/ (BUILD=...); nothing else is written but results/.
-#   CUDA=0|1|auto   SAN=address,undefined | SAN=thread   CC, CFLAGS, LDFLAGS: yours are respected
+#   CUDA=0|1|auto   SAN=address,undefined | SAN=thread   CC, CPPFLAGS, CFLAGS, LDFLAGS: yours are respected
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
@@ -13,6 +13,21 @@ CFLAGS  ?= -O2 -g
 BUILD   ?= build$(if $(SAN),-san-$(subst $(comma),-,$(SAN)))
 comma   := ,
 BIN     := $(BUILD)/bin
+ifneq ($(filter-out 0 1 auto,$(CUDA)),)
+$(error CUDA=$(CUDA): it is 0, 1 or auto)
+endif
+ifneq ($(filter-out address undefined leak thread,$(subst $(comma), ,$(SAN))),)
+$(error SAN=$(SAN): it is address, undefined, leak (joined by commas) or thread)
+endif
+ifeq ($(CUDA)$(wildcard framework/backend/cuda/*.cu),1)
+$(warning CUDA=1: this tree has no CUDA kernels; everything is built for the CPU)
+endif
+# what would change bits (docs/numerics.md rule 1) is taken out of the user's flags; -Ofast also at the link, where it flushes subnormals
+CHANGES_BITS := -Ofast -ffast-math -funsafe-math-optimizations -fassociative-math -freciprocal-math -ffinite-math-only -fno-signed-zeros -mdaz-ftz
+ifneq ($(filter $(CHANGES_BITS),$(CFLAGS)),)
+$(warning left out of CFLAGS, since it changes results: $(filter $(CHANGES_BITS),$(CFLAGS)))
+override CFLAGS := $(if $(filter -Ofast,$(CFLAGS)),-O3) $(filter-out $(CHANGES_BITS),$(CFLAGS))
+endif
 
 # ---- packages: found by pkg-config, installed by apt when root, else the line is printed and make stops
 QUIET_GOALS := help clean
@@ -58,16 +73,16 @@ LIB        := $(BUILD)/liblk.a
 all: $(LIB) $(TOOLS) $(EXPS) $(ZOOS)
 
 # flags are part of what is built: a change of them rebuilds
-FLAGS_NOW := $(CC) $(CFLAGS) $(LK_CF) $(LK_FP)
+FLAGS_NOW := $(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) $(ISA_scalar) $(ISA_avx2) $(ISA_avx512)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D); echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LK_CF) $(LK_FP) -c $< -o $@
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) -c $< -o $@
 define isa_rule
 $(BUILD)/framework/backend/cpu/kernels/%.$(1).o: framework/backend/cpu/kernels/%.c $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
+	$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 $(BUILD)/framework/backend/cpu/backend_cpu.o: $(KERNEL_SRC)
@@ -92,9 +107,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
 
-# ---- tests. only=PATTERN runs the test programs whose path contains it.
-check: $(TESTS) all
-	@BUILD=$(BUILD) sh tests/run.sh $(if $(only),$(filter $(foreach o,$(only),%$(o)%),$(TESTS)) $(foreach t,$(TESTS),$(if $(findstring $(only),$(t)),$(t))),$(TESTS))
+# ---- tests: programs, and checks of the tree itself (tests/check_*). only="PATTERN ..." builds and runs those whose path contains one.
+CHECKS  := $(TESTS) $(wildcard tests/check_*)
+CHECKED := $(if $(only),$(sort $(foreach o,$(only),$(foreach t,$(CHECKS),$(if $(findstring $(o),$(t)),$(t))))),$(CHECKS))
+check: $(CHECKED) all
+	@BUILD=$(BUILD) sh tests/run.sh $(CHECKED)
 golden: $(BIN)/lk-golden
 	@test -n "$(dir)" || { echo "make golden dir=PATH: a case or a tree of cases"; exit 2; }
 	@$(BIN)/lk-golden $(dir) $(if $(backend),backend=$(backend))
@@ -119,13 +136,18 @@ fuzz: ; @bash tests/fuzz/fuzz.sh
 soak: all ; @BUILD=$(BUILD) bash tests/harness/soak.sh
 paper: ; @sh paper/build.sh $(if $(draft),draft)
 PREFIX ?= /usr/local
+# tools, experiments, liblk.a, the headers as the tree has them (compile with -I PREFIX/include/likeness). Experiments read datasets/ and
+# models/ below the folder they are started in.
+HEADERS := $(filter-out %internal.h %_impl.h %/run.h %/shape_rules.h, \
+             $(patsubst framework/%,%,$(wildcard framework/*/*.h framework/graph/ops.def)) $(wildcard models/*.h losses/*.h metrics/*.h datasets/*.h))
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib $(sort $(dir $(HEADERS:%=include/likeness/%))))
 	install -m 755 $(TOOLS) $(EXPS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib
-clean: ; rm -rf build build-san-*
+	@set -e; for h in $(HEADERS); do f=framework/$$h; [ -f $$f ] || f=$$h; install -m 644 $$f $(DESTDIR)$(PREFIX)/include/likeness/$$h; done
+clean: ; rm -rf $(BUILD) build build-san-*
 help:
-	@sed -n 's/^#H //p' Makefile
+	@sed -n 's/^#H \{0,1\}//p' Makefile
 #H likeness: reproducible experiments on identity-preserving image personalisation
 #H
 #H   make exp=lora_rank_sweep run      train, sample, score, tables and figures   [profile=tiny|smoke|default|paper]
@@ -140,6 +162,7 @@ help:
 #H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
 #H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
 #H
-#H   CUDA=0|1|auto  SAN=address,undefined|thread  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
+#H   CUDA=0|1|auto  SAN=address,undefined|thread  BUILD=DIR  CC=  CFLAGS=  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
+#H   Start here: README.md, then docs/design.md; docs/extending.md to add an operation, model, metric or experiment
 FORCE:
 .PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help FORCE

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Finds what the build needs; installs it when root on Debian or Ubuntu, else prints the line that does.
 need=""
+command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || need="$need gcc libc6-dev"
 if ! command -v pkg-config >/dev/null 2>&1; then need="$need pkg-config"; fi
 has() { command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "$1" 2>/dev/null || need="$need $2"; }
 has hdf5 libhdf5-dev; has gsl libgsl-dev; has libpng libpng-dev; has libjpeg libjpeg62-turbo-dev
