@@ -96,6 +96,12 @@ $(CC) $(CFLAGS) $(LK_LD) $< $(LIB) $(LDFLAGS) $(PKG_LIBS) -Wl,--trace -o $@.new 
 endef
 $(BIN)/exp-%: $(BUILD)/experiments/%.o $(LIB) $(BIN)/lk-source-id
 	$(link_experiment)
+# the harness's tests run a synthetic experiment, linked like any other
+FIXTURE := $(BUILD)/tests/harness/exp-fixture
+$(FIXTURE): $(BUILD)/tests/harness/fixture/fixture.o $(LIB) $(BIN)/lk-source-id
+	$(link_experiment)
+$(BUILD)/tests/harness/test_%.o: LK_CF += '-DFIXTURE="$(FIXTURE)"' '-DBUILD_BIN="$(BIN)"'
+$(filter $(BUILD)/tests/harness/test_%,$(TESTS)): $(FIXTURE) $(TOOLS)
 $(BUILD)/framework/harness/provenance.o: LK_CF += '-DLK_FLAGS="$(CC) $(CFLAGS) $(LK_FP)"'
 $(BIN)/zoo-%: $(BUILD)/experiments/zoo/%.o $(LIB)
 	@mkdir -p $(@D)

@@ -27,17 +27,15 @@ static bool has(const char *const *list, int n, const char *word) {
     for (int i = 0; i < n; i++) if (!strcmp(list[i], word)) return true;
     return false;
 }
-/* Checks one value of a key and makes it canonical. */
+/* Makes one value of a key canonical, then checks it. */
 static lk_err check_value(grid *g, const grid_key *k, const char **value) {
-    char where[256];
-    snprintf(where, sizeof where, "%s", k->name);
-    bool openly = k->open && (k->kind != LK_INT || (values_kind(1, value) == LK_INT && **value != '-'));
-    if (k->n_allowed && !openly && !has(k->allowed, k->n_allowed, *value)) {
-        char what[300];
-        snprintf(what, sizeof what, "value of %s", k->name);
-        return not_allowed(what, *value, k->allowed, k->n_allowed);
-    }
-    LK_TRY(value_canonical(g->arena, k->kind, *value, where, value));
+    char what[300];
+    snprintf(what, sizeof what, "value of %s", k->name);
+    const char *given = *value;
+    lk_err e = value_canonical(g->arena, k->kind, given, k->name, value);
+    bool openly = !e && k->open && **value != '-';
+    if (k->n_allowed && !openly && (e || !has(k->allowed, k->n_allowed, *value))) { lk_err_free(e); return not_allowed(what, given, k->allowed, k->n_allowed); }
+    if (e) return e;
     double x = strtod(*value, NULL);
     if (k->kind != LK_TEXT && (k->lo || k->hi) && !(x >= k->lo && x <= k->hi))
         return lk_error(LK_EINPUT, "%s=%s is out of range: %g to %g%s%s", k->name, *value, k->lo, k->hi, *k->unit ? " " : "", k->unit);

@@ -35,6 +35,7 @@ typedef struct {
     uint64_t seed;
     char config_id[65], run_id[65];
 } grid_point;
+enum { MOST_PROVENANCE = 96 };
 typedef struct {
     const lk_experiment *exp;
     lk_profile profile;
@@ -47,6 +48,7 @@ typedef struct {
     int n_inputs; const char **input_names, **input_hashes;
     const char *source_id;
     int n; grid_point *points;               /* controls first */
+    int n_provenance; const char *provenance[MOST_PROVENANCE][2];   /* by provenance_collect */
     const char *results;                     /* LK_RESULTS, else "results" */
     const char *name, *dir;                  /* <exp>-<profile>[-8 hex], results/sweeps/<name> */
 } grid;
@@ -98,6 +100,7 @@ lk_err context_new(const grid *, const grid_point *, const char *dir, int thread
 void   context_free(lk_ctx *);
 /* Runs the callback and leaves run.h5 done, or an error. What an earlier attempt finished is left as it is. */
 lk_err context_execute(lk_ctx *);
+void   provenance_collect(grid *);                                              /* before the runs start */
 void   provenance_record(lk_run *, const grid *, int threads);
 
 /* ---- worker.c ---------------------------------------------------------------------------------------------------------------------- */

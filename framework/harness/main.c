@@ -50,6 +50,7 @@ static lk_err parse(int argc, char **argv, command_fn *command, command_opts *o)
     if (!*command) return not_allowed("command", argv[1], names, N_COMMANDS);
     for (int i = 2; i < argc; i++) LK_TRY(parse_option(argv[i], o));
     if (o->backend && strcmp(o->backend, "cpu")) return lk_error(LK_EINPUT, "backend=%s: experiments run on cpu", o->backend);
+    if (o->n && strcmp(o->n, "all") && (!*o->n || strspn(o->n, "0123456789") != strlen(o->n) || atoi(o->n) < 1)) return lk_error(LK_EINPUT, "n=%s: a number of runs, or all", o->n);
     if (o->engine && strcmp(o->engine, "local") && strcmp(o->engine, "slurm") && strcmp(o->engine, "mpi"))
         return not_allowed("engine", o->engine, (const char *const[]){"local", "slurm", "mpi"}, 3);
     return LK_OK;
@@ -135,6 +136,7 @@ static lk_err run_locally(grid *g, const command_opts *o, int *status) {
     worker_tally t;
     bool replanned;
     LK_TRY(sweep_freeze(g, &replanned));
+    provenance_collect(g);
     if (replanned) printf("the plan has changed since it was made (sources or inputs): the earlier one is kept beside it, its runs too\n");
     LK_TRY(workers_run(g, (worker_opts){.j = o->j, .threads = worker_threads(o->j), .retry = o->retry}, &t));
     printf("%d done, %d reused, %d failed, %d interrupted\n", t.done, t.reused, t.failed, t.interrupted);

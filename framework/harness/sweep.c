@@ -3,10 +3,13 @@
  * plan.json names every run before the first starts; it is written whole and replaced only when the runs it names
  * change (other sources, other inputs, another numerics version), the old one being kept under its own digest. */
 #include "harness/internal.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 /* ---- plan.json -------------------------------------------------------------------------------------------------------- */
@@ -24,7 +27,15 @@ static json_t *plan_json(const grid *g) {
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:o, s:o, s:o}", "schema", "likeness plan 1", "experiment", g->exp->name, "profile", profile_names[g->profile], "set", g->set,
                      "numerics", LK_NUMERICS_VERSION, "source_id", g->source_id, "inputs", inputs, "keys", keys, "runs", runs);
 }
-lk_err sweep_freeze(grid *g, bool *changed) {
+/* Two commands on one sweep take turns at its files; the lock goes with the process. Where there are no locks they may
+ * both write the same bytes. */
+static int sweep_turn(const grid *g) {
+    int fd = open(g->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) while (flock(fd, LOCK_EX) && errno == EINTR) {}
+    return fd;
+}
+static void sweep_turn_end(int fd) { if (fd >= 0) close(fd); }
+static lk_err freeze(grid *g, bool *changed) {
     const char *path = lk_fmt(g->arena, "%s/plan.json", g->dir);
     json_t *now = plan_json(g), *before = NULL;
     lk_err e = LK_OK;
@@ -40,8 +51,15 @@ lk_err sweep_freeze(grid *g, bool *changed) {
         }
         lk_err_free(unreadable);
     }
-    if (!e && (!before || *changed)) { e = lk_mkdirs(g->dir); if (!e) e = lk_json_save(now, path); }
+    if (!e && (!before || *changed)) e = lk_json_save(now, path);
     json_decref(now); json_decref(before);
+    return e;
+}
+lk_err sweep_freeze(grid *g, bool *changed) {
+    LK_TRY(lk_mkdirs(g->dir));
+    int turn = sweep_turn(g);
+    lk_err e = freeze(g, changed);
+    sweep_turn_end(turn);
     return e;
 }
 
@@ -179,12 +197,18 @@ static lk_err table_of_finals(lk_sweep *s) {
     lk_table_free(t);
     return e;
 }
-lk_err sweep_summarise(lk_sweep *s) {
-    if (!s->n) return LK_OK;
-    LK_TRY(lk_mkdirs(s->grid->dir));
+static lk_err summarise(lk_sweep *s) {
     lk_err e = s->grid->exp->summarise ? s->grid->exp->summarise(s) : table_of_finals(s);
     if (e) return lk_err_wrap(e, "summary of %s", s->grid->name);
     lk_run_attr(s->summary, "status", "done");
     lk_run_attr(s->summary, "source_id", s->grid->source_id);
     return lk_run_save(s->summary, lk_sweep_path(s, "summary.h5"));
+}
+lk_err sweep_summarise(lk_sweep *s) {
+    if (!s->n) return LK_OK;
+    LK_TRY(lk_mkdirs(s->grid->dir));
+    int turn = sweep_turn(s->grid);
+    lk_err e = summarise(s);
+    sweep_turn_end(turn);
+    return e;
 }

@@ -43,7 +43,7 @@ static lk_err temporary(const grid *g, const char **dir) {
 }
 /* One digest against the second execution; *same, and *why (malloc) where not. first: the earlier run file where there is one. */
 static lk_err check(const grid *g, const grid_point *p, const char *digest, const char *first_dir, const json_t *inexact, bool *same, char **why) {
-    const char *dir, *key; const json_t *pair;
+    const char *dir = NULL, *key; const json_t *pair;
     lk_run *second = NULL, *first = NULL;
     LK_TRY(temporary(g, &dir));
     lk_err e = execute_again(g, p, dir, &second);
@@ -63,17 +63,15 @@ static lk_err check(const grid *g, const grid_point *p, const char *digest, cons
     *same = !e && !*why;
     lk_run_free(first);
     lk_run_free(second);
-    if (*same || e) lk_err_free(rundir_remove(dir));
-    else printf("             what it made is kept in %s\n", dir);
-    return e;
-}
-static lk_err how_many(const command_opts *o, int available, int *n) {
-    char *end;
-    long v = o->n ? strtol(o->n, &end, 10) : 3;
-    if (o->n && !strcmp(o->n, "all")) v = available;
-    else if (o->n && (!*o->n || *end || v < 1)) return lk_error(LK_EINPUT, "n=%s: a number of runs or all", o->n);
-    *n = v < available ? (int)v : available;
+    if (*same || e) { lk_err_free(rundir_remove(dir)); return e; }
+    char *kept = lk_xfmt("%s (what it made is kept in %s)", *why, dir);
+    free(*why);
+    *why = kept;
     return LK_OK;
+}
+static int how_many(const command_opts *o, int available) {
+    int v = !o->n ? 3 : !strcmp(o->n, "all") ? available : atoi(o->n);
+    return v < available ? v : available;
 }
 static int spread(int i, int n, int available) { return n == 1 ? 0 : (int)((int64_t)i * (available - 1) / (n - 1)); }
 static lk_err say(const grid_point *p, bool same, char *why, int *status) {
@@ -88,7 +86,7 @@ static lk_err verify_stored(const grid *g, const command_opts *o, int *status) {
     int *done = lk_alloc(g->arena, sizeof *done * (size_t)(g->n + 1)), available = 0, n;
     for (int i = 0; i < g->n; i++) if (rundir_state(rundir_of(g->arena, g->results, g->points[i].run_id)) == RUN_DONE) done[available++] = i;
     if (!available) return lk_error(LK_EINPUT, "%s: no run of these sources is done; make exp=%s run first", g->name, g->exp->name);
-    LK_TRY(how_many(o, available, &n));
+    n = how_many(o, available);
     for (int i = 0; i < n && !*status; i++) {
         const grid_point *p = &g->points[done[spread(i, n, available)]];
         const char *dir = rundir_of(g->arena, g->results, p->run_id);
@@ -118,7 +116,8 @@ static lk_err verify_published(const grid *g, const command_opts *o, int *status
     LK_TRY(lk_json_load(published_path(g), &file));
     json_t *rows = json_object_get(file, "runs");
     int available = (int)json_array_size(rows);
-    lk_err e = available ? how_many(o, available, &n) : lk_error(LK_EINPUT, "%s: has no runs", published_path(g));
+    lk_err e = available ? LK_OK : lk_error(LK_EINPUT, "%s: has no runs", published_path(g));
+    n = how_many(o, available);
     for (int i = 0; !e && i < n && !*status; i++) {
         json_t *row = json_array_get(rows, (size_t)spread(i, n, available));
         const char *config = json_string_value(json_object_get(row, "config_id")), *digest = json_string_value(json_object_get(row, "result_digest"));
@@ -138,6 +137,7 @@ static lk_err verify_published(const grid *g, const command_opts *o, int *status
 lk_err command_verify(const lk_experiment *x, const command_opts *o, int *status) {
     grid *g;
     LK_TRY(command_grid(x, o, true, &g));
+    provenance_collect(g);
     lk_err e = o->published ? verify_published(g, o, status) : verify_stored(g, o, status);
     grid_free(g);
     return e;
