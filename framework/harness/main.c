@@ -24,11 +24,12 @@ static lk_err flag(const char *key, const char *value, bool *to) {
     *to = *value == '1';
     return LK_OK;
 }
-static lk_err parse_option(char *arg, command_opts *o) {
-    char *equals = strchr(arg, '=');
+static lk_err parse_option(const char *arg, command_opts *o) {
+    const char *equals = strchr(arg, '=');
     if (!equals) return lk_error(LK_EINPUT, "\"%s\" is not key=value", arg);
-    *equals = 0;
-    const char *key = arg, *value = equals + 1;
+    char key[100];
+    const char *value = equals + 1;
+    snprintf(key, sizeof key, "%.*s", (int)(equals - arg), arg);
     const struct { const char *key; const char **to; } texts[] = {{"profile", &o->profile}, {"set", &o->set}, {"engine", &o->engine}, {"n", &o->n}, {"mem", &o->mem},
                                                                   {"backend", &o->backend}, {"plan", &o->plan}};
     const struct { const char *key; bool *to; } flags[] = {{"dry", &o->dry}, {"retry", &o->retry}, {"watch", &o->watch}, {"published", &o->published}, {"yes", &o->yes}};

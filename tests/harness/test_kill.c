@@ -8,28 +8,34 @@ enum { PHASE_START, PHASE_BEFORE_CHECKPOINT, PHASE_BETWEEN_CHECKPOINTS, PHASE_AL
 static const char *const phase_names[PHASES] = {"no run under way", "run before its first checkpoint", "run between two checkpoints", "after the last run"};
 static const char work[] = "set=subject=s01..s02 steps=200 control=copy,none";
 
-typedef struct { int running, checkpointed; } under_way;
+/* Running, and with a checkpoint, since this start: a killed attempt leaves the same files behind. */
+typedef struct { int running, checkpointed; struct timespec since; } under_way;
+static bool written_since(const char *dir, const char *file, struct timespec since) {
+    struct stat st;
+    char *path = lk_xfmt("%s/%s", dir, file);
+    bool is = !stat(path, &st) && (st.st_mtim.tv_sec > since.tv_sec || (st.st_mtim.tv_sec == since.tv_sec && st.st_mtim.tv_nsec >= since.tv_nsec));
+    free(path);
+    return is;
+}
 static void see(const char *dir, void *arg) {
     under_way *u = arg;
-    if (rundir_state(dir) != RUN_RUNNING) return;
-    char *ckpt = lk_xfmt("%s/ckpt.safetensors", dir);
+    if (rundir_state(dir) != RUN_RUNNING || !written_since(dir, "log.txt", u->since)) return;
     u->running++;
-    u->checkpointed += !access(ckpt, F_OK);
-    free(ckpt);
+    u->checkpointed += written_since(dir, "ckpt.safetensors", u->since);
 }
 /* Waits until the sweep has come to a phase (how long that takes is the machine's business), then a random moment more. */
-static under_way wait_for_phase(const place *p, pid_t pid, int phase, useconds_t more) {
-    under_way u = {0};
+static under_way wait_for_phase(const place *p, pid_t pid, struct timespec since, int phase, useconds_t more) {
+    under_way u = {.since = since};
     for (int i = 0; i < 1000; i++) {
         siginfo_t info = {0};
-        u = (under_way){0};
+        u = (under_way){.since = since};
         each_run(p, see, &u);
         bool ended = !waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid == pid;
         if (ended || phase == PHASE_START || (phase == PHASE_BEFORE_CHECKPOINT ? u.running : u.checkpointed)) break;
         usleep(3000);
     }
     usleep(more);
-    u = (under_way){0};
+    u = (under_way){.since = since};
     each_run(p, see, &u);
     return u;
 }
@@ -61,8 +67,10 @@ TEST(after_any_kill_the_digests_are_the_same) {
     char *before = lk_xstrdup("");
     for (int k = 0; k < kills; k++) {
         if (!p.results) { p.results = fresh_results(a); sweeps++; free(before); before = lk_xstrdup(""); }
+        struct timespec since;
+        clock_gettime(CLOCK_REALTIME_COARSE, &since);          /* the clock of file times */
         pid_t pid = start_fixture(&p, out, args);
-        under_way u = wait_for_phase(&p, pid, k % 4 == 0 ? PHASE_START : k % 4 == 1 ? PHASE_BEFORE_CHECKPOINT : PHASE_BETWEEN_CHECKPOINTS,
+        under_way u = wait_for_phase(&p, pid, since, k % 4 == 0 ? PHASE_START : k % 4 == 1 ? PHASE_BEFORE_CHECKPOINT : PHASE_BETWEEN_CHECKPOINTS,
                                      (useconds_t)lk_philox_below(key, (uint64_t)k, 0, 0, 60000));
         pid_t child = k % 3 == 0 ? child_of(pid) : 0;
         bool ended = waitpid(pid, NULL, WNOHANG) == pid;
