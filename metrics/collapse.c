@@ -22,7 +22,8 @@ static void summarise(lk_diversity *out, double *l1, const double *rms, int64_t 
     out->median_l1 = pairs & 1 ? l1[pairs / 2] : (l1[pairs / 2 - 1] + l1[pairs / 2]) / 2;
     out->legacy_collapsed = out->mean_l1 < LEGACY_THRESHOLD;
 }
-/* Eigenvalues of the centred Gram matrix: exp of their entropy, and (sum w)^2 / sum w^2. Equal samples span nothing: 0. */
+/* Eigenvalues of the centred Gram matrix: exp of their entropy, and (sum w)^2 / sum w^2. Equal samples: 1, exp of no entropy
+ * (as the peer's table has it); min_l1 = 0 tells them apart from samples on a line. */
 static void spread(const double *x, int64_t n, int64_t d, lk_diversity *out) {
     double *c = lk_xmalloc((size_t)(n * d + n * n + n + d) * sizeof *c), *gram = c + n * d, *w = gram + n * n, *mean = w + n, sum = 0, squares = 0, entropy = 0;
     memset(mean, 0, (size_t)d * sizeof *mean);
@@ -37,8 +38,8 @@ static void spread(const double *x, int64_t n, int64_t d, lk_diversity *out) {
         squares += w[i] * w[i];
     }
     for (int64_t i = 0; i < n; i++) if (w[i] > sum * 1e-14) entropy -= w[i] / sum * lk_log_d(w[i] / sum);
-    out->effective_rank = sum > 0 ? lk_exp_d(entropy) : 0;
-    out->participation = sum > 0 ? sum * sum / squares : 0;
+    out->effective_rank = sum > 0 ? lk_exp_d(entropy) : 1;
+    out->participation = sum > 0 ? sum * sum / squares : 1;
     free(c);
 }
 static lk_err directions(const double *x, int64_t n, int64_t d, lk_diversity *out) {

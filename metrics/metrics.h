@@ -115,7 +115,7 @@ lk_err lk_inception_score(const double *logits, int64_t n, int64_t classes, int 
 typedef struct {
     int64_t n;
     double mean_l1, min_l1, median_l1, mean_rms;       /* over pairs i < j, pixels on [0, 1] */
-    double effective_rank, participation;              /* of the centred Gram matrix; 0 when all are identical */
+    double effective_rank, participation;              /* of the centred Gram matrix; 1 when all are identical */
     double vendi;                                      /* q = 1, cosine kernel of the raw pixels */
     bool legacy_collapsed;                             /* mean_l1 < 0.05 */
 } lk_diversity;

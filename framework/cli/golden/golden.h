@@ -91,4 +91,8 @@ lk_err lk_golden_lora_train(lk_golden *, const char *path, const char *dir, json
 lk_err lk_golden_lora_formats(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_lora_mix(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_lora_files(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_images(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_psnr_ssim(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_stats(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_frechet(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_kid(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_manifold(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_diversity(lk_golden *, const char *path, const char *dir, json_t *);
 #endif

@@ -9,5 +9,12 @@ const lk_golden_handler lk_golden_handlers[] = {
     { "case.json", "cls", lk_golden_model_case },
     { "case.json", "base", lk_golden_lora_files },          /* files of LoRAs on a base */
     { "schedulers.json", NULL, lk_golden_schedulers },
+    { "images.json", NULL, lk_golden_images },              /* metric tables */
+    { "psnr_ssim.json", NULL, lk_golden_psnr_ssim },
+    { "stats.json", NULL, lk_golden_stats },
+    { "frechet.json", NULL, lk_golden_frechet },
+    { "kid_cmmd.json", NULL, lk_golden_kid },
+    { "prdc_vendi_is.json", NULL, lk_golden_manifold },
+    { "diversity.json", NULL, lk_golden_diversity },
     { 0 },
 };
