@@ -11,6 +11,8 @@
  * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared). */
 #include "backend/backend.h"
 #include "backend/memory.h"
+#include "backend/profile.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +36,7 @@ struct lk_exec {
     char *arena; void *work;
     int64_t work_bytes;
     int64_t limit;           /* bytes this executor may take */
+    lk_profile *profile;     /* NULL: off */
     bool resolved;
 };
 
@@ -125,6 +128,7 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
     LK_TRY_GOTO(err, failed, refuse_if_too_big(e, opts.memory_limit));
     if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
     if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
+    e->profile = lk_profile_new(e->n_steps);
     *out = e;
     return LK_OK;
 failed:
@@ -139,8 +143,32 @@ static void release(storage *s) {
     free(s);
 }
 
+static void print_profile(const lk_exec *e) {
+    lk_arena *a = lk_arena_new();
+    lk_profile_step *step = lk_alloc(a, sizeof *step * (size_t)(e->n_steps + 1));
+    for (int i = 0; i < e->n_steps; i++) {
+        const lk_node *n = e->step[i].call.node;
+        lk_buf text = {0};
+        lk_buf_fmt(&text, "%s#%d %s%s%s <-", lk_op_name(n->op), e->step[i].id, n->name ? n->name : "", n->name ? " " : "", lk_shape_text(a, n->shape));
+        step[i] = (lk_profile_step){.kind = lk_op_name(n->op), .flops = lk_node_flops(e->graph, n), .bytes = value_bytes(e, n)};
+        for (int k = 0; k < n->n_in; k++) {
+            step[i].bytes += value_bytes(e, &e->value[n->in[k].id].node);
+            lk_buf_fmt(&text, " %s", lk_shape_text(a, e->step[i].call.in_shape[k]));
+        }
+        step[i].text = lk_strdup(a, text.s);
+        free(text.s);
+    }
+    lk_buf out = {0};
+    lk_profile_text(e->profile, step, &out);
+    fputs(out.s, stderr);
+    free(out.s);
+    lk_arena_free(a);
+}
+
 void lk_exec_free(lk_exec *e) {
     if (!e) return;
+    if (e->profile) print_profile(e);
+    lk_profile_free(e->profile);
     for (int i = 0; i < e->n; i++) release(e->value[i].leaf);
     free(e->arena); free(e->work);
     if (e->plan) lk_plan_free(e->plan);
@@ -305,6 +333,15 @@ static void resolve(lk_exec *e) {
     e->resolved = true;
 }
 
+static void run_timed(lk_exec *e) {
+    for (int i = 0; i < e->n_steps; i++) {
+        double t = lk_profile_clock(e->pool);
+        e->step[i].kernel(&e->step[i].call);
+        lk_profile_add(e->profile, i, lk_profile_clock(e->pool) - t);
+    }
+    lk_profile_run(e->profile);
+}
+
 lk_err lk_exec_run(lk_exec *e) {
     for (int i = 0; i < e->n; i++) {
         value *v = &e->value[i];
@@ -312,6 +349,7 @@ lk_err lk_exec_run(lk_exec *e) {
             return lk_error(LK_ESTATE, "input %s was never set; call lk_exec_set before the run", label(&v->node));
     }
     if (!e->resolved) resolve(e);
+    if (e->profile) { run_timed(e); return LK_OK; }
     for (int i = 0; i < e->n_steps; i++) e->step[i].kernel(&e->step[i].call);
     return LK_OK;
 }

@@ -203,5 +203,6 @@ typedef struct {
 /* by_class counts live leaves; ACTIVATION + GRADIENT = arena_bytes. An output that is LK_NONE is an error. */
 lk_err lk_plan_new(lk_graph *, const lk_val *outputs, int n, lk_plan_opts, lk_plan **);
 void   lk_plan_free(lk_plan *);
+int64_t lk_node_flops(const lk_graph *, const lk_node *);   /* of a contraction, a multiply and an add counting two; 0 for the rest */
 char  *lk_plan_text(lk_arena *, const lk_graph *, const lk_plan *, int largest);   /* table by class and the largest values */
 #endif

@@ -159,7 +159,8 @@ static int64_t gradients_at_peak(const planner *p) {
     return at_peak;
 }
 
-static int64_t contraction_flops(const lk_graph *g, const lk_node *n) {
+int64_t lk_node_flops(const lk_graph *g, const lk_node *n) {
+    if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
     int64_t y = lk_numel(n->shape);
     lk_shape a = lk_shape_of(g, n->in[0]), b = lk_shape_of(g, n->in[1]);
     switch (n->op) {
@@ -180,7 +181,7 @@ static void fill_totals(planner *p) {
         const lk_node *n = &p->g->node[id];
         if (!plan->live[id]) continue;
         if (traits(p, id) & T_LEAF) plan->by_class[n->mem] += value_bytes(p, id);
-        if (traits(p, id) & T_CONTRACT) plan->flops += contraction_flops(p->g, n);
+        plan->flops += lk_node_flops(p->g, n);
         bool runs = !(traits(p, id) & (T_LEAF | T_VIEW));
         int64_t need = runs && p->opts.workspace ? p->opts.workspace(p->g, n, p->opts.threads) : 0;
         if (need > work) work = need;

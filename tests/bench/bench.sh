@@ -87,3 +87,4 @@ shapes | grep -E -- "$ONLY" | while read -r line; do
             printf "%-36s %9.1f %9.1f %6.2f %6.2f  %s\n", name, o, p, o / p, target, (o >= target * p ? "PASS" : "SHORT")
         }'
 done
+case $ONLY in .|*unet*|*step*) bash tests/bench/bench_step.sh ;; esac

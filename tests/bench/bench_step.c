@@ -1,0 +1,160 @@
+/* Times the LoRA training step of a UNet (rank 8 on to_q, to_k, to_v, to_out.0; clipped AdamW) for tests/bench/bench_step.sh,
+ * which asks a peer the same in turn. Weights are drawn, not loaded.
+ *   usage:  bench_step CHANNELS THREADS [batch=8] [size=16] [mem=MiB]        CHANNELS: 64,128,256
+ *   stdout: "ready" after the first step, then for each line of stdin
+ *             a number N   seconds of the median of N steps
+ *             memory       bytes planned (packed weights included), peak resident bytes
+ *             digest       SHA-256 of the adapter's values
+ *             plan         the plan's table */
+#include "models/models.h"
+#include "train/train.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+enum { CONTEXT = 128, TOKENS = 77, LATENT = 4 };
+typedef struct {
+    lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_optimiser *optimiser;
+    lk_val noisy, noise, timestep, text;
+    int64_t batch, size, step;
+    int threads;
+} bench;
+
+static lk_unet_config config_of(const char *channels, int64_t size) {
+    lk_unet_config c = {.in_channels = LATENT, .out_channels = LATENT, .sample_size = size, .mid = true, .mid_attn = true, .groups = 32, .eps = 1e-5, .flip_sin_to_cos = true};
+    for (char *at = (char *)channels; *at && c.levels < LK_MAX_LEVELS; at += *at == ',') c.channels[c.levels++] = strtol(at, &at, 10);
+    for (int i = 0; i < c.levels; i++) {
+        c.layers[i] = 2; c.heads[i] = 8; c.depth[i] = c.up_depth[i] = 1; c.context[i] = CONTEXT;
+        c.down_attn[i] = i < c.levels - 1;
+        c.up_attn[i] = i > 0;
+    }
+    c.time_dim = 4 * c.channels[0];
+    return c;
+}
+static float draw(uint64_t *state, float size) {
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return ((float)(uint32_t)(*state >> 40) * 0x1p-23f - 1) * size;
+}
+static void fill(float *x, int64_t n, float size, uint64_t seed) { for (int64_t i = 0; i < n; i++) x[i] = draw(&seed, size); }
+
+/* Frozen weights, bound as a file's would be: norms 1 and 0, the rest uniform by fan-in. */
+static lk_err bind_weights(const bench *b) {
+    for (int id = 0; id < lk_graph_count(b->g); id++) {
+        const lk_node *n = lk_graph_node(b->g, (lk_val){id});
+        if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
+        int64_t count = lk_numel(n->shape), fan = count / n->shape.d[0];
+        float *w = lk_xaligned((size_t)count * sizeof *w);
+        if (n->shape.rank > 1) fill(w, count, 1 / __builtin_sqrtf((float)fan), (uint64_t)id);
+        else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
+        LK_TRY(lk_exec_bind(b->x, (lk_val){id}, w, count));
+    }
+    return LK_OK;
+}
+static lk_err build(bench *b, const char *channels, int64_t memory) {
+    static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
+    lk_graph *g = b->g = lk_graph_new();
+    lk_shape latent = LK_SHAPE(b->batch, LATENT, b->size, b->size);
+    lk_unet_config c = config_of(channels, b->size);
+    b->adapter = lk_adapter_new((lk_lora_config){.r = 8, .alpha = 8, .targets = targets}, "");
+    lk_net net = lk_net_root(g);
+    net.adapters = &b->adapter; net.n_adapters = 1;
+    b->noisy = lk_input(g, "noisy", LK_F32, latent); b->noise = lk_input(g, "noise", LK_F32, latent);
+    b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->batch)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->batch, TOKENS, CONTEXT));
+    lk_val loss = lk_mse(g, lk_unet2d(&net, &c, b->noisy, b->timestep, b->text, LK_UNET_PLAIN), b->noise);
+    const lk_val *params;
+    int n = lk_adapter_params(b->adapter, g, &params);
+    b->optimiser = lk_optimiser_new(g, params, n, (lk_optimiser_config){.adamw = {.weight_decay = 0.01}, .clip = 1});
+    lk_optimiser_add_loss(b->optimiser, loss);
+    lk_optimiser_finish(b->optimiser);
+    lk_val out[] = {lk_optimiser_loss(b->optimiser), lk_optimiser_grad_norm(b->optimiser)};
+    LK_TRY(lk_exec_new(g, out, 2, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
+    LK_TRY(bind_weights(b));
+    return lk_adapter_init(b->adapter, b->x, 1);
+}
+static lk_err set(const bench *b, lk_val v, float size, uint64_t seed) {
+    int64_t n = lk_numel(lk_shape_of(b->g, v));
+    float *x = lk_xmalloc((size_t)n * sizeof *x);
+    fill(x, n, size, seed);
+    lk_err e = lk_exec_set(b->x, v, x, n);
+    free(x);
+    return e;
+}
+static lk_err one_step(bench *b) {
+    float t[64];
+    for (int64_t i = 0; i < b->batch && i < 64; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
+    LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step)); LK_TRY(set(b, b->noise, 1.7f, (uint64_t)b->step + 1000)); LK_TRY(set(b, b->text, 1.7f, 7));
+    LK_TRY(lk_exec_set(b->x, b->timestep, t, b->batch));
+    LK_TRY(lk_optimiser_set(b->optimiser, b->x, b->step++, 1e-4));
+    return lk_exec_run(b->x);
+}
+
+static int by_size(const void *x, const void *y) { double a = *(const double *)x, b = *(const double *)y; return (a > b) - (a < b); }
+/* With one thread its own seconds, on both sides: what else the machine does then disturbs less. */
+static double now(const bench *b) {
+    struct timespec t;
+    clock_gettime(b->threads > 1 ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static lk_err timed(bench *b, int n) {
+    double t[256];
+    n = n < 1 ? 1 : n > 256 ? 256 : n;
+    for (int i = 0; i < n; i++) { double start = now(b); LK_TRY(one_step(b)); t[i] = now(b) - start; }
+    qsort(t, (size_t)n, sizeof *t, by_size);
+    printf("%.6f\n", t[n / 2]);
+    return LK_OK;
+}
+static lk_err digest(const bench *b) {
+    const lk_val *params;
+    int n = lk_adapter_params(b->adapter, b->g, &params);
+    lk_sha256 s;
+    char hex[65];
+    lk_sha256_init(&s);
+    for (int i = 0; i < n; i++) {
+        int64_t count = lk_numel(lk_shape_of(b->g, params[i]));
+        float *x = lk_xmalloc((size_t)count * sizeof *x);
+        lk_err e = lk_exec_get(b->x, params[i], x, count);
+        lk_sha256_add(&s, x, (size_t)count * sizeof *x);
+        free(x);
+        LK_TRY(e);
+    }
+    lk_sha256_hex(&s, hex);
+    puts(hex);
+    return LK_OK;
+}
+static void memory(const bench *b) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    int64_t weights = 0;
+    const lk_plan *p = lk_exec_plan(b->x);
+    weights = p->by_class[LK_MEM_WEIGHT];
+    printf("%lld %lld\n", (long long)(lk_exec_bytes(b->x) + weights), (long long)u.ru_maxrss * 1024);
+}
+static lk_err answer(bench *b, char *line) {
+    line[strcspn(line, "\n")] = 0;
+    if (!strcmp(line, "memory")) { memory(b); return LK_OK; }
+    if (!strcmp(line, "digest")) return digest(b);
+    if (strcmp(line, "plan")) return timed(b, atoi(line));
+    lk_arena *a = lk_arena_new();
+    fputs(lk_plan_text(a, b->g, lk_exec_plan(b->x), 16), stdout);
+    lk_arena_free(a);
+    return LK_OK;
+}
+static int64_t option(int argc, char **argv, const char *name, int64_t otherwise) {
+    for (int i = 3; i < argc; i++) if (lk_starts(argv[i], name)) return strtol(argv[i] + strlen(name), NULL, 10);
+    return otherwise;
+}
+int main(int argc, char **argv) {
+    if (argc < 3) { fprintf(stderr, "usage: bench_step CHANNELS THREADS [batch=8] [size=16] [mem=MiB]\n"); return 2; }
+    bench b = {.threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
+    if (!e) e = one_step(&b);
+    if (e) return lk_err_report(e);
+    puts("ready");
+    fflush(stdout);
+    char line[64];
+    while (!e && fgets(line, sizeof line, stdin)) { e = answer(&b, line); fflush(stdout); }
+    lk_exec_free(b.x);
+    return e ? lk_err_report(e) : 0;
+}
