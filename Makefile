@@ -123,7 +123,7 @@ golden: $(BIN)/lk-golden
 	@$(BIN)/lk-golden $(dir) $(if $(backend),backend=$(backend))
 
 # ---- experiments: make exp=NAME run|plan|status|report|verify|clean-runs
-EXP_GOALS := run plan status report verify clean-runs
+EXP_GOALS := run plan status report verify publish clean-runs
 EXP_ARGS = $(if $(profile),profile=$(profile)) $(if $(set),set="$(set)") $(if $(j),j=$(j)) $(if $(engine),engine=$(engine)) $(if $(dry),dry=$(dry)) \
   $(if $(retry),retry=$(retry)) $(if $(watch),watch=$(watch)) $(if $(n),n=$(n)) $(if $(published),published=$(published)) $(if $(mem),mem=$(mem)) $(if $(backend),backend=$(backend))
 $(EXP_GOALS): need-exp $(if $(exp),$(if $(wildcard experiments/$(exp).c),$(BIN)/exp-$(exp)))
@@ -160,6 +160,7 @@ help:
 #H                                     [set="rank=2,4 seed=0..5"] [j=2] [engine=local|slurm|mpi] [dry=1] [retry=1]
 #H   make exp=NAME plan|status|report  memory and runs; states [watch=1]; tables, figures, report.html
 #H   make exp=NAME verify              re-executes runs and compares bits [n=3|all] [published=1]
+#H   make exp=NAME publish             digests, tables and figures to results/published/
 #H   make exp=NAME clean-runs          deletes this sweep's runs
 #H   make compare A=RUN B=RUN          what differs between two runs
 #H   make check [only=PATTERN]         builds and runs every test
