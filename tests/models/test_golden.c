@@ -22,6 +22,10 @@ static void check_case(const char *name, const lk_backend *backend) {
 TEST(unets)        { check_case("unet_sd15", NULL); check_case("unet_sd15_lowvar", NULL); check_case("unet_sdxl", NULL); check_case("unet_sdxl_lowvar", NULL); }
 TEST(autoencoders) { check_case("vae", NULL); check_case("vae_noquant", NULL); check_case("vae_lowvar", NULL); check_case("vae_tiny", NULL); }
 TEST(clip_towers)  { check_case("clip_text", NULL); check_case("clip_text_lowvar", NULL); check_case("clip_text_proj", NULL); check_case("clip_vision", NULL); check_case("clip_vision_lowvar", NULL); }
+TEST(transformers) { check_case("flux", NULL); check_case("flux_lowvar", NULL); check_case("qwenimage", NULL); check_case("qwenimage_lowvar", NULL); check_case("sd3", NULL);
+                     check_case("sd35", NULL); check_case("sd35_lowvar", NULL); }
+TEST(video_and_control) { check_case("unet_svd", NULL); check_case("unet_svd_lowvar", NULL); check_case("controlnet", NULL); }
+TEST(dinov2)       { check_case("dinov2", NULL); check_case("dinov2_lowvar", NULL); check_case("dinov2_swiglu", NULL); }
 TEST(schedulers)   { check_case("schedulers", NULL); }
 TEST(lora_training) { check_case("lora_train", NULL); }
 TEST(lora_files)   { check_case("lora_formats", NULL); check_case("lora_mix", NULL); check_case("lora_sdxl_kohya", NULL); }
