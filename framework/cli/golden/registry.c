@@ -16,5 +16,7 @@ const lk_golden_handler lk_golden_handlers[] = {
     { "kid_cmmd.json", NULL, lk_golden_kid },
     { "prdc_vendi_is.json", NULL, lk_golden_manifold },
     { "diversity.json", NULL, lk_golden_diversity },
+    { "resize.json", NULL, lk_golden_resize },
+    { "align.json", NULL, lk_golden_align },
     { 0 },
 };
