@@ -3,7 +3,7 @@
  * What is read is exact or refused. PNG: palettes and 1, 2, 4 bits are expanded; 16 bits are taken only
  * if every sample is an 8-bit one written twice (257 k); alpha only if opaque everywhere. Colour profiles
  * and gamma are ignored: pixels are what the file stores. JPEG: slow integer DCT and smooth chroma, so
- * that one library version gives one result (versions may differ: hash pixels, DESIGN rule 8); a file
+ * that one library version gives one result (versions may differ: hash pixels, docs/numerics.md rule 8); a file
  * that is cut off or damaged is refused, not filled with grey.
  *
  * Both libraries report errors by longjmp. Each decoder keeps what must be freed in a struct that lives

@@ -56,7 +56,7 @@ void   lk_image_hash(const lk_image *, char hex[65]);         /* of sizes and de
 lk_image lk_image_gray(const lk_image *), lk_image_rgb(const lk_image *);  /* grey = (19595 r + 38470 g + 7471 b + 32768) >> 16 (Pillow's L) */
 
 /* ---- run file (runfile.c): HDF5 kept in memory, written whole ------------------------------------------------ */
-/* DESIGN section 4's layout: /config, /metrics/<split>/<column>, /samples/<column>, /inexact, /final, /provenance, /events, /log.
+/* The layout (docs/design.md, Files): /config, /metrics/<split>/<column>, /samples/<column>, /inexact, /final, /provenance, /events, /log.
  * An object holds everything in memory; save writes path.tmp, fsync, rename, fsync of the directory. */
 typedef struct lk_run lk_run;
 lk_run *lk_run_new(const char *exp, const char *run_id);

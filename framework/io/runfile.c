@@ -1,5 +1,5 @@
 /* A run's record in memory: filling it, asking it, its digest. HDF5 is in runfile_write.c and
- * runfile_read.c; what is stored is DESIGN section 4's contract.
+ * runfile_read.c; what is stored is docs/design.md, Files.
  *
  * Invariants: every column of a group has `rows` entries; NaN is canonical (rule 6) from the moment it
  * enters; text is UTF-8; a change of what the digest covers removes result_digest. The filling functions

@@ -1,7 +1,7 @@
 /* The run file as HDF5, written: an image built in memory (core driver, no backing file), then path.tmp,
  * fsync, rename. A kill at any moment leaves the old file or the new one.
  *
- * Layout (DESIGN section 4). Groups keep the order in which members were made (netCDF wants it, people
+ * Layout: docs/design.md, Files. Groups keep the order in which members were made (netCDF wants it, people
  * like it). Columns are 1-D, unlimited, chunks of 1024, fill value NaN; `step` is the dimension scale of
  * its split and /samples/sample that of the samples, so xarray and ncdump see one dimension a group.
  * Object times are off: the same record gives the same bytes. */

@@ -1,6 +1,7 @@
 /* Every row of ops.def has a case, or a test of its own where a case does not fit; and the checker itself can refuse. */
 #include "tests/lib/lk_test.h"
 #include "tests/lib/opcheck.h"
+#include "graph/internal.h"      /* lk_shape_rule_of */
 
 static const op_table *const tables[] = {&op_elementwise, &op_movement, &op_contract, &op_norm, &op_picture, &op_service};
 static const lk_op elsewhere[] = {LK_OP_input, LK_OP_param, LK_OP_constant, LK_OP_assign, LK_OP_ema, LK_OP_adamw};   /* tests/ops/test_effects.c */
@@ -14,6 +15,10 @@ static int cases_of(lk_op op) {
 
 TEST(every_row_of_ops_def_has_a_case) {
     for (lk_op op = 0; op < LK_OP_COUNT; op++) CHECK_MSG(cases_of(op) > 0, "operation %s has no case in tests/lib/cases_*.c", lk_op_name(op));
+}
+
+TEST(every_row_has_a_shape_rule) {
+    for (lk_op op = 0; op < LK_OP_COUNT; op++) CHECK_MSG(lk_shape_rule_of(op), "operation %s has no row in the table of graph/shape_rules.c", lk_op_name(op));
 }
 
 TEST(every_operation_has_kernels) {
