@@ -3,6 +3,7 @@
  * A row (layer, rms: the last axis) or a group (group norm: its channels and positions, contiguous) is one
  * stream of sums; it is read two or three times while it stands in the cache, and nothing is kept between
  * forward and backward: mean, variance and xhat are computed again, with the same bits. */
+#include "backend/activation.h"
 #include "backend/cpu/kernels/rows.h"
 
 typedef struct {
@@ -14,8 +15,6 @@ typedef struct {
 } norm;
 
 static inline float inverse_root(float sum, const norm *s) { return 1.0f / __builtin_sqrtf(sum / s->count + s->eps); }
-static inline float silu(float h) { return h * (1.0f / (1.0f + lk_expf(-h))); }
-static inline float silu_dx(float h, float dy) { float s = 1.0f / (1.0f + lk_expf(-h)); return dy * (s * (1.0f + h * (1.0f - s))); }
 
 #define E_G_XHAT(L, i) ((L(dy, i) * L(gamma, i)) * ((L(x, i) - m) * r))
 #define E_DY_XHAT(L, i) (L(dy, i) * ((L(x, i) - m) * r))
@@ -98,7 +97,7 @@ static void group_rows(void *ctx, int64_t begin, int64_t end, int thread) {
         for (int64_t c = 0; c < s->channels; c++, x += s->span, y += s->span) {
             int64_t channel = g % s->groups * s->channels + c;
             float gamma = s->gamma ? s->gamma[channel] : 1.0f, beta = s->beta ? s->beta[channel] : -0.0f;   /* x * 1 and x + -0 are x */
-            if (s->silu) { LK_IVDEP for (int64_t i = 0; i < s->span; i++) y[i] = silu(((x[i] - m) * r) * gamma + beta); }
+            if (s->silu) { LK_IVDEP for (int64_t i = 0; i < s->span; i++) y[i] = lk_siluf(((x[i] - m) * r) * gamma + beta); }
             else { LK_IVDEP for (int64_t i = 0; i < s->span; i++) y[i] = ((x[i] - m) * r) * gamma + beta; }
         }
     }
@@ -118,7 +117,7 @@ static void group_dx_rows(void *ctx, int64_t begin, int64_t end, int thread) {
             float *dxc = dx + c * s->span;
             float gamma = s->gamma ? s->gamma[first + c] : 1.0f, beta = s->beta ? s->beta[first + c] : -0.0f;
             if (s->silu) {
-                LK_IVDEP for (int64_t i = 0; i < s->span; i++) dxc[i] = silu_dx(((xc[i] - m) * r) * gamma + beta, dyc[i]);
+                LK_IVDEP for (int64_t i = 0; i < s->span; i++) dxc[i] = lk_silu_dxf(((xc[i] - m) * r) * gamma + beta, dyc[i]);
                 dyc = dxc;
             }
             sum_scaled(&sg, s->span, dyc, gamma);
