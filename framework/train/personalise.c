@@ -6,7 +6,7 @@
 struct lk_personaliser {
     const lk_zoo *zoo; lk_personalise_opts opts; lk_references refs; uint64_t seed;
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_scheduler *scheduler;
-    lk_optimiser *optimiser; lk_diffusion_step *diffusion; lk_val ids;
+    lk_optimiser *optimiser; lk_diffusion_step *diffusion; lk_val ids, outputs[2];           /* loss, gradient norm */
     int64_t (*tokens)[LK_ZOO_TOKENS];            /* of each caption, and at [n] of the empty one */
 };
 
@@ -18,27 +18,28 @@ static lk_val predict(void *ctx, lk_graph *g, int micro, lk_val noisy, lk_val ti
     unet.adapters = &p->adapter;
     unet.n_adapters = 1;
     lk_val context = lk_detach(g, lk_clip_text(&text, &p->zoo->text, p->ids, LK_NONE).last_hidden_state);
-    /* The adapter's params exist once the UNet is built; the optimiser is given them by build(). */
-    return lk_unet2d(&unet, &p->zoo->unet, noisy, timestep, context, LK_UNET_PLAIN);
+    lk_val out = lk_unet2d(&unet, &p->zoo->unet, noisy, timestep, context, LK_UNET_PLAIN);
+    const lk_val *params;                        /* known now that the adapter has met its modules */
+    int n = lk_adapter_params(p->adapter, g, &params);
+    lk_optimiser_params(p->optimiser, params, n);
+    return out;
 }
-static lk_err build(lk_personaliser *p, lk_lora_config lora, lk_pool *pool) {
+static lk_err build(lk_personaliser *p, lk_lora_config lora) {
     lk_graph *g = p->g = lk_graph_new();
     int64_t b = p->opts.batch;
     p->adapter = lk_adapter_new(lora, "");
     p->ids = lk_input(g, "ids", LK_I64, LK_SHAPE(b, LK_ZOO_TOKENS));
-    /* Built once to make the adapter's params known; the step below finds the same nodes again. */
-    lk_val noisy = lk_input(g, "shape.noisy", LK_F32, LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)), t = lk_input(g, "shape.timestep", LK_F32, LK_SHAPE(b));
-    predict(p, g, 0, noisy, t);
-    const lk_val *params;
-    int n = lk_adapter_params(p->adapter, g, &params);
-    p->optimiser = lk_optimiser_new(g, params, n, (lk_optimiser_config){.adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = p->opts.weight_decay}, .clip = p->opts.clip});
+    p->optimiser = lk_optimiser_new(g, NULL, 0, (lk_optimiser_config){.adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = p->opts.weight_decay}, .clip = p->opts.clip});
     lk_diffusion_config c = {.prediction = LK_PREDICT_V, .latent = LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)};
     p->diffusion = lk_diffusion_step_new(g, c, predict, p, NULL, p->optimiser);
     lk_optimiser_finish(p->optimiser);
-    LK_TRY(lk_graph_error(g));
-    lk_val outs[2] = {lk_optimiser_loss(p->optimiser), lk_optimiser_grad_norm(p->optimiser)};
-    LK_TRY(lk_exec_new(g, outs, 2, (lk_exec_opts){.pool = pool}, &p->x));
+    p->outputs[0] = lk_optimiser_loss(p->optimiser);
+    p->outputs[1] = lk_optimiser_grad_norm(p->optimiser);
+    return lk_graph_error(g);
+}
+static lk_err allocate(lk_personaliser *p, lk_pool *pool) {
     static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
+    LK_TRY(lk_exec_new(p->g, p->outputs, 2, (lk_exec_opts){.pool = pool}, &p->x));
     LK_TRY(lk_weights_bind(p->x, p->zoo->clip_weights, "clip/", only_text));
     LK_TRY(lk_weights_bind(p->x, p->zoo->unet_weights, "", NULL));
     return lk_adapter_init(p->adapter, p->x, p->seed);
@@ -46,10 +47,11 @@ static lk_err build(lk_personaliser *p, lk_lora_config lora, lk_pool *pool) {
 lk_err lk_personaliser_new(const lk_zoo *z, lk_lora_config lora, lk_personalise_opts o, lk_references refs, uint64_t seed, lk_pool *pool, lk_personaliser **out) {
     lk_personaliser *p = lk_xcalloc(1, sizeof *p);
     *p = (lk_personaliser){.zoo = z, .opts = o, .refs = refs, .seed = seed, .tokens = lk_xcalloc((size_t)refs.n + 1, sizeof *p->tokens)};
-    lk_err e = refs.n > 0 ? LK_OK : lk_error(LK_EINPUT, "personalising needs at least one reference photo");
+    lk_err e = LK_OK;
     for (int i = 0; i <= refs.n && !e; i++) e = lk_zoo_encode_text(z, i < refs.n ? refs.captions[i] : "", p->tokens[i]);
     if (!e) e = lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &p->scheduler);
-    if (!e) e = build(p, lora, pool);
+    if (!e) e = build(p, lora);
+    if (!e && refs.n) e = allocate(p, pool);
     if (e) { lk_personaliser_free(p); return e; }
     *out = p;
     return LK_OK;
@@ -63,6 +65,7 @@ void lk_personaliser_free(lk_personaliser *p) {
     free(p->tokens);
     free(p);
 }
+lk_graph *lk_personaliser_graph(const lk_personaliser *p, const lk_val **outputs) { *outputs = p->outputs; return p->g; }
 lk_exec *lk_personaliser_exec(const lk_personaliser *p) { return p->x; }
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *p) { return p->adapter; }
 
@@ -95,8 +98,8 @@ lk_err lk_personaliser_step(lk_personaliser *p, int64_t step, double *loss, doub
     LK_TRY(set_batch(p, step));
     LK_TRY(lk_optimiser_set(p->optimiser, p->x, step, rate));
     LK_TRY(lk_exec_run(p->x));
-    LK_TRY(lk_exec_get(p->x, lk_optimiser_loss(p->optimiser), &l, 1));
-    LK_TRY(lk_exec_get(p->x, lk_optimiser_grad_norm(p->optimiser), &n, 1));
+    LK_TRY(lk_exec_get(p->x, p->outputs[0], &l, 1));
+    LK_TRY(lk_exec_get(p->x, p->outputs[1], &n, 1));
     *loss = l; *norm = n;
     return l == l && n == n ? LK_OK : lk_error(LK_ENUM, "training step %lld: loss %g, gradient norm %g", (long long)step, *loss, *norm);
 }

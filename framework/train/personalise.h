@@ -14,11 +14,13 @@ typedef struct {
 } lk_personalise_opts;
 typedef struct { int n; const float *latents; /* [n][8][16][16] */ const char *const *captions; /* n, with the instance token */ } lk_references;
 typedef struct lk_personaliser lk_personaliser;
-/* References, zoo and adapter config are borrowed until the free. Adapter weights start from `seed`. */
+/* References, zoo and adapter config are borrowed until the free. Adapter weights start from `seed`. Without references (n = 0)
+ * only the graph is built, for planning. */
 lk_err lk_personaliser_new(const lk_zoo *, lk_lora_config, lk_personalise_opts, lk_references, uint64_t seed, lk_pool *, lk_personaliser **);
 void   lk_personaliser_free(lk_personaliser *);
 /* Step from 0; which reference, timestep, noise and dropout it sees depends on (seed, step) alone. */
 lk_err lk_personaliser_step(lk_personaliser *, int64_t step, double *loss, double *norm);
+lk_graph   *lk_personaliser_graph(const lk_personaliser *, const lk_val **outputs /* 2 */);
 lk_exec    *lk_personaliser_exec(const lk_personaliser *);
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *);
 /* |scale B A| / |W| in Frobenius norms over all adapted modules: under 1e-3 the adapter counts as untrained. */
