@@ -54,7 +54,7 @@ ISAS := scalar avx2 avx512
 
 # ---- sources: a new file in a folder is found by itself
 LIB_SRC    := $(wildcard framework/base/*.c framework/io/*.c framework/graph/*.c framework/backend/*.c framework/backend/ref/*.c \
-                framework/backend/cpu/*.c framework/train/*.c framework/harness/*.c models/*.c losses/*.c metrics/*.c datasets/*.c framework/cli/golden/*.c)
+                framework/backend/cpu/*.c framework/train/*.c framework/harness/*.c models/*.c losses/*.c metrics/*.c datasets/*.c framework/cli/golden/*.c experiments/common/*.c)
 KERNEL_SRC := $(wildcard framework/backend/cpu/kernels/*.c)
 TOOL_SRC   := $(wildcard framework/cli/*.c)
 EXP_SRC    := $(wildcard experiments/*.c)
