@@ -29,7 +29,7 @@ static const lk_setting settings[] = {
     {"sample_steps", LK_INT, "steps", {"2", "10", "20", "25"}, 1, 1000, .about = "DDIM steps, trailing"},
     {"guidance", LK_REAL, "", {[LK_DEFAULT] = "2"}, 0, 20, .about = "classifier-free guidance scale"},
     {0}};
-static const lk_control controls[] = {
+static const lk_control_row controls[] = {
     {"copy", "subject", "the reference photos themselves: likeness without generation"},
     {"real", "subject", "each test photo against the other tests: what a perfect generator would score"},
     {"impostor", "subject", "test photos of five other people"},

@@ -34,9 +34,9 @@ static lk_val residual(const lk_net *net, const lk_unet_config *c, const char *n
     return c->global_pool ? lk_mean(g, x, (lk_axes){ .n = 2, .axis = { 2, 3 }, .keep = true }) : x;
 }
 
-lk_controlnet_out lk_controlnet(const lk_net *net, const lk_unet_config *c, lk_val sample, lk_val timestep, lk_val context, lk_val cond, double scale, bool guess_mode, lk_unet_extra extra) {
+lk_control lk_controlnet(const lk_net *net, const lk_unet_config *c, lk_val sample, lk_val timestep, lk_val context, lk_val cond, double scale, bool guess_mode, lk_unet_extra extra) {
     lk_graph *g = net->g;
-    lk_controlnet_out out = { 0 };
+    lk_control out = { 0 };
     lk_net embedding = lk_net_sub(net, "controlnet_cond_embedding");
     bool guess = guess_mode && !c->global_pool;
     lk_unet_down d = { .temb = lk_unet_time(net, c, timestep, extra) };

@@ -60,10 +60,10 @@ lk_err lk_unet_config_load(const char *path, lk_unet_config *);
 lk_val lk_unet2d(const lk_net *, const lk_unet_config *, lk_val sample, lk_val timestep, lk_val encoder_hidden_states, lk_unet_extra);
 
 /* ---- ControlNetModel (controlnet.c) --------------------------------------------------------------------------------- */
-typedef struct { int n; lk_val down[LK_MAX_SKIPS], mid; } lk_controlnet_out;
+typedef struct { int n; lk_val down[LK_MAX_SKIPS], mid; } lk_control;
 lk_err lk_controlnet_config_load(const char *path, lk_unet_config *);
 /* cond: [B, 3, 8H, 8W] in [0, 1]. scale multiplies every residual; guess mode instead weighs them by logspace(-1, 0). */
-lk_controlnet_out lk_controlnet(const lk_net *, const lk_unet_config *, lk_val sample, lk_val timestep, lk_val encoder_hidden_states,
+lk_control lk_controlnet(const lk_net *, const lk_unet_config *, lk_val sample, lk_val timestep, lk_val encoder_hidden_states,
                          lk_val cond, double scale, bool guess_mode, lk_unet_extra);
 
 /* ---- AutoencoderKL (autoencoder_kl.c) --------------------------------------------------------------------------------- */

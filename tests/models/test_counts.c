@@ -117,7 +117,7 @@ TEST(sd15_controlnet) {
     CHECK_OK(lk_controlnet_config_load(path, &c));
     lk_graph *g = lk_graph_new();
     lk_net net = lk_net_root(g);
-    lk_controlnet_out out = lk_controlnet(&net, &c, input(g, "x", LK_SHAPE(1, 4, 32, 40)), input(g, "t", LK_SHAPE(1)), input(g, "ctx", LK_SHAPE(1, 77, 768)),
+    lk_control out = lk_controlnet(&net, &c, input(g, "x", LK_SHAPE(1, 4, 32, 40)), input(g, "t", LK_SHAPE(1)), input(g, "ctx", LK_SHAPE(1, 77, 768)),
                                    input(g, "image", LK_SHAPE(1, 3, 256, 320)), 1, false, LK_UNET_PLAIN);
     CHECK(out.n == 12);
     check_count(path, g, 361279120);

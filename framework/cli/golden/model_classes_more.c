@@ -22,7 +22,7 @@ static lk_err controlnet_on(lk_golden_model *m, const char *base, double scale, 
     LK_TRY(lk_controlnet_config_load(config_of(m), &c));
     LK_TRY(lk_unet_config_load(lk_golden_path(m->memory, base_dir, "config.json"), &u));
     lk_val sample = lk_golden_input(m, "sample"), t = lk_golden_input(m, "timestep"), text = lk_golden_input(m, "encoder_hidden_states");
-    lk_controlnet_out k = lk_controlnet(&m->net, &c, sample, t, text, lk_golden_input(m, "controlnet_cond"), scale, guess, LK_UNET_PLAIN);
+    lk_control k = lk_controlnet(&m->net, &c, sample, t, text, lk_golden_input(m, "controlnet_cond"), scale, guess, LK_UNET_PLAIN);
     for (int i = 0; i < k.n; i++) lk_golden_output(m, lk_fmt(m->memory, "down.%d", i), k.down[i]);
     lk_golden_output(m, "mid", k.mid);
     lk_net net = m->net;
