@@ -1,8 +1,8 @@
 /* LoRA rank against likeness, fidelity and diversity.
  *   make exp=lora_rank_sweep run                     about 12 min on 2 cores (profile default)
  * Question: how large a rank does a person need? "Rank 32 or more" is common advice; is it seen here?
- * Model: the zoo's base (models/zoo), trained on 28 people; personalised to 12 others by a LoRA on all attention projections, alpha =
- *   rank, trained on 5 reference photos and their mirror images with the diffusion loss and an instance token.
+ * Model: the zoo's base (models/zoo), trained on 28 people; personalised to 12 others by a LoRA on attention, feed-forward and
+ *   resnet convolutions, alpha = rank, trained on 5 reference photos and their mirror images with the diffusion loss and an instance token.
  * Measured on pictures sampled from a fixed list of prompts, noise shared by all ranks: likeness to 5 test photos never trained on, by
  *   dlib (judge) and mobileface (witness), neither of which served as a loss; prompt following and image similarity by the zoo's CLIP;
  *   copying; diversity; fidelity by half-way reconstruction.

@@ -52,11 +52,11 @@ static lk_err scatter(const lk_arms *a) {            /* judge against witness: a
         for (int p = 0; p < n; p++) { mean[0] += x[p] / n; mean[1] += y[p] / n; }
         s[i] = (lk_series){a->arm[i].label, n ? 1 : 0, mean, mean + 1, NULL, NULL, n, x, y, false};
     }
-    lk_figure f = {"judge_witness", "Judge and witness", "witness: cosine by mobileface", "id\\_judge by dlib", false, NULL, a->n_arms, s, 0};
+    lk_figure f = {"judge_witness", "Judge and witness", "witness: cosine by mobileface", "id_judge by dlib", false, NULL, a->n_arms, s, 0};
     return lk_sweep_figure(a->sweep, &f);
 }
 lk_err lk_summary_figures(const lk_arms *a, const char *x_label, bool log2_x) {
-    LK_TRY(one_figure(a, "id_judge", "id_judge", "Likeness to unseen photos of the person", x_label, "id\\_judge (1 same person, 0 stranger)", log2_x, 0));
+    LK_TRY(one_figure(a, "id_judge", "id_judge", "Likeness to unseen photos of the person", x_label, "id_judge (1 same person, 0 stranger)", log2_x, 0));
     LK_TRY(one_figure(a, "witness", "witness", "Likeness by the witness", x_label, "cosine by mobileface", log2_x, NAN));
     LK_TRY(one_figure(a, "clip_t", "clip_t", "Prompt following", x_label, "CLIP-T", log2_x, NAN));
     LK_TRY(one_figure(a, "feature_distance", "diversity", "Diversity of the pictures of one person", x_label, "mean pairwise dlib distance", log2_x, NAN));

@@ -10,7 +10,7 @@
 const char *const lk_trial_prompts[LK_TRIAL_PROMPTS] = {
     "", ", smiling", ", turned left", ", turned right", ", wearing glasses", ", looking up", ", mouth open", ", smiling, turned right",
     ", eyes closed", ", smiling, turned left", ", wearing glasses, smiling", ", looking down", ", wearing glasses, turned left", ", head tilted", ", mouth open, turned right", ", laughing"};
-static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
+static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", NULL};
 
 lk_err lk_trial_open(lk_ctx *c, const char *dataset, lk_trial *t) {
     *t = (lk_trial){.c = c};

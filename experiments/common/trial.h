@@ -17,7 +17,8 @@ typedef struct {
 } lk_trial;
 lk_err lk_trial_open(lk_ctx *, const char *dataset, lk_trial *);
 void   lk_trial_close(lk_trial *);
-/* All attention projections of the UNet, alpha = rank. */
+/* Attention, feed-forward, transformer projections and the resnets' convolutions; alpha = rank. Attention alone, which this small base
+ * has only at 8x8 and 4x4, carried little likeness (docs/experiments/lora_rank_sweep.md). */
 lk_lora_config lk_trial_lora(int rank);
 lk_personalise_opts lk_trial_training(lk_ctx *);
 /* Trains (resuming where a kill left off), saves adapter.safetensors, hands the adapter to the sampler. rank 0: the base alone. */

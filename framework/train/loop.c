@@ -29,21 +29,31 @@ static lk_err take_trace(const lk_loop *l, const lk_full *f, lk_exec *x, int64_t
     if (want && strcmp(want, hex)) return lk_error(LK_ENUM, "%s: step %s: weights digest to %.16s..., the trace says %.16s...", l->name, key, hex, want);
     return LK_OK;
 }
+/* trace.json of the output directory holds the traces of all its models. */
+static lk_err save_trace(const lk_loop *l, lk_loop_opts o, const json_t *trace) {
+    char *file = lk_xfmt("%s/trace.json", o.out);
+    json_t *all = NULL;
+    lk_err e = access(file, F_OK) ? LK_OK : lk_json_load(file, &all);
+    if (!all) all = json_object();
+    json_object_set(all, l->name, (json_t *)trace);
+    if (!e) e = lk_json_save(all, file);
+    json_decref(all);
+    free(file);
+    return e;
+}
 static lk_err save(const lk_loop *l, lk_exec *x, lk_loop_opts o, int64_t step, const json_t *trace) {
-    char *checkpoint = path_of(l, o, "checkpoint.safetensors"), *file = path_of(l, o, "trace.json");
-    json_t *all = json_pack("{s:O}", l->name, trace);
-    lk_err e = lk_json_save(all, file);
+    char *checkpoint = path_of(l, o, "checkpoint.safetensors");
+    lk_err e = save_trace(l, o, trace);
     if (!e && step < l->steps) e = lk_checkpoint_save(x, step, checkpoint);
     if (!e && step == l->steps) unlink(checkpoint);
-    json_decref(all);
-    free(checkpoint); free(file);
+    free(checkpoint);
     return e;
 }
 lk_err lk_loop_run(const lk_loop *l, lk_full *f, lk_exec *x, lk_loop_opts o) {
     enum { SAVE_EVERY = 500, LOG_EVERY = 50 };
     int64_t last = o.until > 0 && o.until < l->steps ? o.until : l->steps, step = 0;
     json_t *trace = json_object(), *wanted = NULL, *earlier = NULL;
-    char *checkpoint = path_of(l, o, "checkpoint.safetensors"), *trace_file = path_of(l, o, "trace.json"), *log_file = path_of(l, o, "log");
+    char *checkpoint = path_of(l, o, "checkpoint.safetensors"), *trace_file = lk_xfmt("%s/trace.json", o.out), *log_file = path_of(l, o, "log");
     FILE *log = NULL;
     lk_err e = lk_mkdirs(o.out);
     if (!e && o.compare) e = load_trace(o.compare, l->name, &wanted);

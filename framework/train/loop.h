@@ -12,7 +12,7 @@ typedef struct {
     void *ctx;
 } lk_loop;
 typedef struct {
-    const char *out;                  /* directory: NAME.log, NAME.trace.json, NAME.checkpoint.safetensors (removed when done) */
+    const char *out;                  /* directory: NAME.log, trace.json (of all models), NAME.checkpoint.safetensors (removed when done) */
     int64_t until;                    /* stop after this step; 0: all */
     const char *compare;              /* a trace.json whose digests must come out; the first that differs is an error. NULL: none */
 } lk_loop_opts;
