@@ -1,7 +1,7 @@
 /* What lora.c (building) and lora_io.c, lora_names.c (files, spellings) share. Private to models/. */
 #ifndef LK_LORA_INTERNAL_H
 #define LK_LORA_INTERNAL_H
-#include "models/lora.h"
+#include "models/lora_file.h"
 
 typedef struct {                      /* one adapted module in one graph */
     const lk_graph *g;
@@ -22,9 +22,33 @@ struct lk_adapter {
     lk_val *params;                   /* what lk_adapter_params returned last */
 };
 
+/* A file's keys gathered by module (lora_io.c). `slot`: as in lora_file.h, alpha after the others. */
+enum { LK_SLOT_ALPHA = LK_SLOT_COUNT, LK_ENTRY_SLOTS };
+typedef struct {
+    const char *name;                         /* the module as the file spells it, leading part removed */
+    const lk_tensor *t[LK_ENTRY_SLOTS];
+    int r; double alpha;
+} lk_lora_entry;
+typedef struct {
+    lk_st *st; const char *path; lk_arena *arena;
+    lk_lora_entry *e; int n;
+    const char *component;                    /* "unet." or "" */
+    lk_lora_kind kind;
+    bool peft, kohya, rslora, dora;
+    json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
+    const char *config_prefix;                /* of its keys: "" or "unet." */
+} lk_lora_entries;
+lk_err lk_lora_entries_open(const char *path, lk_lora_entries *);
+void   lk_lora_entries_close(lk_lora_entries *);
+/* PEFT's config of a file (lora_save.c). */
+json_t *lk_lora_config_json(const lk_lora_file *, double dropout);
+
 double lk_lora_scale(const lk_lora_config *, int r, double alpha);
 int    lk_lora_layers_after(int layers, const char *module);     /* adapter.layers once this module was met */
 /* Whether a target's or file's spelling means the module: the dotted name itself (whole_name) or a suffix of it after a '.', or kohya's
  * underscored name, in diffusers' or SGM's numbering (layers > 0). */
 bool   lk_lora_spells(const char *spelling, const char *module, int layers, bool whole_name);
+/* Kohya's underscored name without its leading part; in SGM's numbering (layers > 0) "" where a module has none. */
+void   lk_lora_underscored(const char *module, int layers, uint64_t attended, bool sgm, char *out, size_t size);
+const char *lk_lora_kohya_component(const char *spelling);       /* "unet" of "lora_unet_...", NULL without such a leading part */
 #endif

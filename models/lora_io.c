@@ -11,30 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { HALF_A, HALF_B, ALPHA, MAGNITUDE, PART_COUNT } part;
 /* The end of a key says what it holds; `kohya`: alpha is in tensors. */
-static const struct { const char *end; part part; bool kohya; } endings[] = {
-    { ".lora_A.weight", HALF_A }, { ".lora_B.weight", HALF_B }, { ".lora.down.weight", HALF_A }, { ".lora.up.weight", HALF_B },
-    { ".lora_down.weight", HALF_A, true }, { ".lora_up.weight", HALF_B, true }, { ".alpha", ALPHA, true },
-    { ".lora_magnitude_vector", MAGNITUDE }, { ".lora_magnitude_vector.weight", MAGNITUDE }, { ".dora_scale", MAGNITUDE, true },
-    { "_lora.down.weight", HALF_A }, { "_lora.up.weight", HALF_B } };
-static const char *const half_names[] = { "lora_A (down)", "lora_B (up)", "alpha", "magnitude" };
+static const struct { const char *end; int slot; bool kohya; } endings[] = {
+    { ".lora_A.weight", LK_SLOT_A }, { ".lora_B.weight", LK_SLOT_B }, { ".lora.down.weight", LK_SLOT_A }, { ".lora.up.weight", LK_SLOT_B },
+    { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".alpha", LK_SLOT_ALPHA, true },
+    { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
+    { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B } };
+static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
-
-typedef struct {
-    const char *name;                         /* the module as the file spells it, leading part removed */
-    const lk_tensor *t[PART_COUNT];
-    int r; double alpha; bool has_alpha;
-} entry;
-typedef struct {
-    lk_st *st; const char *path; lk_arena *arena;
-    entry *e; int n;
-    const char *component;                    /* "unet." or "" */
-    bool peft, kohya, rslora, dora;
-    json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
-    const char *config_prefix;                /* of its keys: "" or "unet." */
-} adapter_file;
 
 /* ---- keys to entries --------------------------------------------------------------------------------------------------- */
 
@@ -45,59 +30,59 @@ static char *old_processor_name(lk_arena *arena, const char *name) {           /
     return lk_fmt(arena, "%.*s.%s%s", (int)(at - name), name, rest, !strcmp(rest, "to_out") ? ".0" : "");
 }
 
-static const char *without_prefix(adapter_file *f, const char *name) {
+static const char *without_prefix(lk_lora_entries *f, const char *name) {
     if (lk_starts(name, peft_prefix)) { f->peft = true; return name + strlen(peft_prefix); }
     for (size_t i = 0; i < sizeof components / sizeof *components; i++)
         if (lk_starts(name, components[i])) { f->component = components[i]; return name + strlen(components[i]); }
     return name;
 }
 
-static entry *entry_named(adapter_file *f, const char *name) {
+static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name) {
     for (int i = f->n - 1; i >= 0; i--) if (!strcmp(f->e[i].name, name)) return &f->e[i];
     f->e[f->n].name = name;
     return &f->e[f->n++];
 }
 
-static lk_err unknown_key(const adapter_file *f, const char *key) {
+static lk_err unknown_key(const lk_lora_entries *f, const char *key) {
     return lk_error(LK_EINPUT, "%s: key '%s' is no part of a LoRA this library reads; expected a name ending in .lora_A.weight, .lora_B.weight, .lora.down.weight, "
                     ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha or .lora_magnitude_vector", f->path, key);
 }
 
-static lk_err place_key(adapter_file *f, const lk_tensor *t) {
+static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         if (!lk_ends(t->name, endings[i].end)) continue;
         const char *inner = without_prefix(f, t->name);
         size_t n = strlen(inner), m = strlen(endings[i].end);
         if (n <= m) return unknown_key(f, t->name);
         char *name = old_processor_name(f->arena, lk_fmt(f->arena, "%.*s", (int)(n - m), inner));
-        entry *e = entry_named(f, name);
-        if (e->t[endings[i].part]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].part]->name, t->name, half_names[endings[i].part], name);
-        e->t[endings[i].part] = t;
+        lk_lora_entry *e = entry_named(f, name);
+        if (e->t[endings[i].slot]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].slot]->name, t->name, slot_names[endings[i].slot], name);
+        e->t[endings[i].slot] = t;
         f->kohya |= endings[i].kohya;
-        f->dora |= endings[i].part == MAGNITUDE;
+        f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
         return LK_OK;
     }
     return unknown_key(f, t->name);
 }
 
-static lk_err check_pair(const adapter_file *f, entry *e) {
-    const lk_tensor *a = e->t[HALF_A], *b = e->t[HALF_B];
+static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
+    const lk_tensor *a = e->t[LK_SLOT_A], *b = e->t[LK_SLOT_B];
     if (!a || !b) {
-        const lk_tensor *have = a ? a : b ? b : e->t[ALPHA] ? e->t[ALPHA] : e->t[MAGNITUDE];
-        return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, half_names[a ? HALF_B : HALF_A], e->name, have->name);
+        const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_MAGNITUDE];
+        return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, slot_names[a ? LK_SLOT_B : LK_SLOT_A], e->name, have->name);
     }
     if (a->rank < 2 || b->rank < 2 || a->d[0] < 1 || a->d[0] != b->d[1])
         return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld in its first axis and '%s' %lld in its second; they must agree", f->path, a->name,
                         (long long)(a->rank ? a->d[0] : 0), b->name, (long long)(b->rank > 1 ? b->d[1] : 0));
     if (a->d[0] > 1 << 20) return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld; at most 1048576 is allowed", f->path, a->name, (long long)a->d[0]);
     e->r = (int)a->d[0];
-    if (f->dora && !e->t[MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector, others of the file do (DoRA)", f->path, e->name);
+    if (f->dora && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector, others of the file do (DoRA)", f->path, e->name);
     return LK_OK;
 }
 
 /* ---- alpha ---------------------------------------------------------------------------------------------------------------- */
 
-static const json_t *config_value(const adapter_file *f, const char *key) {
+static const json_t *config_value(const lk_lora_entries *f, const char *key) {
     char name[128];
     if (!f->config || strlen(f->config_prefix) + strlen(key) >= sizeof name) return NULL;
     strcpy(name, f->config_prefix);
@@ -107,7 +92,7 @@ static const json_t *config_value(const adapter_file *f, const char *key) {
 }
 
 /* Options of PEFT that would change the result and that we do not build. */
-static lk_err check_config(const adapter_file *f) {
+static lk_err check_config(const lk_lora_entries *f) {
     static const char *const must_be_false[] = { "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora" };
     static const char *const must_be_absent[] = { "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "alora_invocation_tokens", "arrow_config" };
     for (size_t i = 0; i < sizeof must_be_false / sizeof *must_be_false; i++)
@@ -120,7 +105,7 @@ static lk_err check_config(const adapter_file *f) {
     return LK_OK;
 }
 
-static lk_err read_config(adapter_file *f) {
+static lk_err read_config(lk_lora_entries *f) {
     const char *ours = lk_st_meta(f->st, "adapter_config"), *theirs = lk_st_meta(f->st, "lora_adapter_metadata");
     f->config_prefix = "";
     if (f->peft && ours) LK_TRY(lk_json_parse(ours, strlen(ours), f->path, &f->config));
@@ -136,12 +121,13 @@ static lk_err read_config(adapter_file *f) {
     f->rslora = json_is_true(config_value(f, "use_rslora"));
     if (json_is_true(config_value(f, "use_dora")) != f->dora && f->config)
         return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
+    f->kind = f->dora ? LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
     if (f->rslora && f->dora) return lk_error(LK_EINPUT, "%s: rsLoRA and DoRA together are not implemented", f->path);
     return check_config(f);
 }
 
 /* alpha_pattern's keys are module names or their ends after a '.'. */
-static bool pattern_alpha(const adapter_file *f, const char *module, double *alpha) {
+static bool pattern_alpha(const lk_lora_entries *f, const char *module, double *alpha) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)config_value(f, "alpha_pattern"), key, value)
@@ -149,11 +135,11 @@ static bool pattern_alpha(const adapter_file *f, const char *module, double *alp
     return false;
 }
 
-static lk_err find_alpha(const adapter_file *f, entry *e) {
+static lk_err find_alpha(const lk_lora_entries *f, lk_lora_entry *e) {
     const json_t *whole = config_value(f, "lora_alpha");
-    if (e->t[ALPHA]) {
-        if (e->t[ALPHA]->numel != 1) return lk_error(LK_ESHAPE, "%s: '%s' holds %lld numbers; expected 1", f->path, e->t[ALPHA]->name, (long long)e->t[ALPHA]->numel);
-        LK_TRY(lk_st_f64(e->t[ALPHA], &e->alpha));
+    if (e->t[LK_SLOT_ALPHA]) {
+        if (e->t[LK_SLOT_ALPHA]->numel != 1) return lk_error(LK_ESHAPE, "%s: '%s' holds %lld numbers; expected 1", f->path, e->t[LK_SLOT_ALPHA]->name, (long long)e->t[LK_SLOT_ALPHA]->numel);
+        LK_TRY(lk_st_f64(e->t[LK_SLOT_ALPHA], &e->alpha));
     } else if (!pattern_alpha(f, e->name, &e->alpha)) {
         if (f->peft && !json_is_number(whole)) return lk_error(LK_EINPUT, "%s: its adapter config has no lora_alpha", f->path);
         e->alpha = json_is_number(whole) ? json_number_value(whole) : e->r;
@@ -163,13 +149,13 @@ static lk_err find_alpha(const adapter_file *f, entry *e) {
 
 /* ---- a whole file ------------------------------------------------------------------------------------------------------------ */
 
-static void close_file(adapter_file *f) {
+void lk_lora_entries_close(lk_lora_entries *f) {
     json_decref(f->config);
     lk_st_close(f->st);
     lk_arena_free(f->arena);
 }
 
-static lk_err read_entries(adapter_file *f) {
+static lk_err read_entries(lk_lora_entries *f) {
     int n = lk_st_count(f->st);
     if (!n) return lk_error(LK_EINPUT, "%s: no tensors", f->path);
     f->e = lk_alloc(f->arena, (size_t)n * sizeof *f->e);
@@ -182,18 +168,18 @@ static lk_err read_entries(adapter_file *f) {
     return LK_OK;
 }
 
-static lk_err open_file(const char *path, adapter_file *f) {
-    *f = (adapter_file){ .path = path, .component = "", .config_prefix = "" };
+lk_err lk_lora_entries_open(const char *path, lk_lora_entries *f) {
+    *f = (lk_lora_entries){ .path = path, .component = "", .config_prefix = "" };
     LK_TRY(lk_st_open(path, &f->st));
     f->arena = lk_arena_new();
     lk_err err = read_entries(f);
-    if (err) close_file(f);
+    if (err) lk_lora_entries_close(f);
     return err;
 }
 
 lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) {
-    adapter_file f;
-    LK_TRY(open_file(path, &f));
+    lk_lora_entries f;
+    LK_TRY(lk_lora_entries_open(path, &f));
     size_t n = (size_t)f.n + 1;
     const char **targets = lk_alloc(arena, n * sizeof *targets);
     int *ranks = lk_alloc(arena, n * sizeof *ranks);
@@ -203,19 +189,19 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         ranks[i] = f.e[i].r;
         alphas[i] = f.e[i].alpha;
     }
-    *c = (lk_lora_config){ .kind = f.dora ? LK_DORA : f.rslora ? LK_RSLORA : LK_LORA, .r = ranks[0], .alpha = alphas[0], .targets = targets,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
-    close_file(&f);
+    lk_lora_entries_close(&f);
     return LK_OK;
 }
 
 /* ---- into a built adapter ---------------------------------------------------------------------------------------------------- */
 
-static lk_err homeless(const adapter_file *f, const lk_adapter *a, const entry *e) {
+static lk_err homeless(const lk_lora_entries *f, const lk_adapter *a, const lk_lora_entry *e) {
     int near = lk_nearest(e->name, a->seen, a->n_seen);
     bool exists = false;
     for (int i = 0; i < a->n_seen; i++) exists |= lk_lora_spells(e->name, a->seen[i], a->layers, true);
-    return lk_error(LK_EINPUT, "%s: '%s' belongs to %s; the nearest module is '%s'", f->path, e->t[HALF_B]->name,
+    return lk_error(LK_EINPUT, "%s: '%s' belongs to %s; the nearest module is '%s'", f->path, e->t[LK_SLOT_B]->name,
                     exists ? "a module this adapter was not built on" : "no module of the model", near >= 0 ? a->seen[near] : "(none was built)");
 }
 
@@ -233,31 +219,37 @@ static lk_err set_part(lk_exec *exec, const lk_tensor *t, lk_val v) {
     return err;
 }
 
+/* A magnitude a row is a vector however it is written: [out], [out, 1] (LyCORIS), [1, out, 1, 1] (PEFT). [1, in] would be another thing, a norm a column. */
+static bool same_magnitudes(const lk_tensor *t, lk_shape want) {
+    if (t->numel != lk_numel(want) || !t->rank) return false;
+    return t->d[0] == t->numel || (t->rank == 4 && t->d[1] == t->numel);
+}
+
 /* Halves of a convolution with a 1x1 kernel are found as matrices and as 4-d tensors; anything else must agree axis by axis. */
-static lk_err check_shape(const adapter_file *f, const lk_tensor *t, lk_shape want) {
+static lk_err check_shape(const lk_lora_entries *f, const lk_tensor *t, int slot, lk_shape want) {
     int64_t first = t->rank ? t->d[0] : 1, second = t->rank > 1 ? t->d[1] : 1;
     bool flattened = t->numel == lk_numel(want) && want.rank >= 2 && first == want.d[0] && second == want.d[1];
-    if (has_shape(t, want) || flattened || (want.rank != 2 && t->numel == lk_numel(want) && t->rank == 1)) return LK_OK;
+    if (slot == LK_SLOT_MAGNITUDE ? same_magnitudes(t, want) : has_shape(t, want) || flattened) return LK_OK;
     lk_shape found = { .rank = t->rank < LK_MAX_RANK ? t->rank : LK_MAX_RANK };
     memcpy(found.d, t->d, sizeof found.d);
     return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; the model expects %s", f->path, t->name, lk_shape_text(f->arena, found), lk_shape_text(f->arena, want));
 }
 
-static lk_err load_module(lk_exec *exec, const adapter_file *f, const lk_lora_module *m, const entry *e) {
-    const lk_val where[PART_COUNT] = { [HALF_A] = m->a, [HALF_B] = m->b, [ALPHA] = LK_NONE, [MAGNITUDE] = m->magnitude };
-    for (part p = HALF_A; p < PART_COUNT; p++) {
-        if (p == ALPHA || !e->t[p]) continue;
+static lk_err load_module(lk_exec *exec, const lk_lora_entries *f, const lk_lora_module *m, const lk_lora_entry *e) {
+    const lk_val where[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = m->a, [LK_SLOT_B] = m->b, [LK_SLOT_ALPHA] = LK_NONE, [LK_SLOT_MAGNITUDE] = m->magnitude };
+    for (int p = LK_SLOT_A; p < LK_ENTRY_SLOTS; p++) {
+        if (p == LK_SLOT_ALPHA || !e->t[p]) continue;
         if (!lk_ok(where[p])) return lk_error(LK_EINPUT, "%s: '%s' is DoRA's; the adapter was built without", f->path, e->t[p]->name);
-        LK_TRY(check_shape(f, e->t[p], lk_shape_of(lk_exec_graph(exec), where[p])));
+        LK_TRY(check_shape(f, e->t[p], p, lk_shape_of(lk_exec_graph(exec), where[p])));
     }
-    if (lk_ok(m->magnitude) && !e->t[MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector; the adapter was built as DoRA", f->path, e->name);
+    if (lk_ok(m->magnitude) && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector; the adapter was built as DoRA", f->path, e->name);
     if (m->alpha != e->alpha)
         return lk_error(LK_EINPUT, "%s: alpha of module '%s' is %g; the adapter was built with %g", f->path, e->name, e->alpha, m->alpha);
-    for (part p = HALF_A; p < PART_COUNT; p++) if (p != ALPHA && e->t[p]) LK_TRY(set_part(exec, e->t[p], where[p]));
+    for (int p = LK_SLOT_A; p < LK_ENTRY_SLOTS; p++) if (p != LK_SLOT_ALPHA && e->t[p]) LK_TRY(set_part(exec, e->t[p], where[p]));
     return LK_OK;
 }
 
-static lk_err load_entries(lk_adapter *a, lk_exec *exec, const adapter_file *f) {
+static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *f) {
     const lk_graph *g = lk_exec_graph(exec);
     bool *used = lk_alloc(f->arena, (size_t)f->n * sizeof *used + 1);
     if (f->rslora != (a->config.kind == LK_RSLORA))
@@ -276,9 +268,9 @@ static lk_err load_entries(lk_adapter *a, lk_exec *exec, const adapter_file *f) 
 }
 
 lk_err lk_adapter_load(lk_adapter *a, lk_exec *exec, const char *path) {
-    adapter_file f;
-    LK_TRY(open_file(path, &f));
+    lk_lora_entries f;
+    LK_TRY(lk_lora_entries_open(path, &f));
     lk_err err = load_entries(a, exec, &f);
-    close_file(&f);
+    lk_lora_entries_close(&f);
     return err;
 }

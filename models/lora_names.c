@@ -83,3 +83,22 @@ int lk_lora_layers_after(int layers, const char *module) {
     int j, n = 0;
     return sscanf(module, "down_blocks.0.resnets.%d.%n", &j, &n) == 1 && n && j >= layers ? j + 1 : layers;
 }
+
+static bool upsampler_name(const char *module, int layers, uint64_t attended, char *out, size_t size) {
+    int i, n = 0;
+    if (sscanf(module, "up_blocks.%d.upsamplers.0.conv%n", &i, &n) != 1 || !n || module[n] || i < 0 || i > 63) return false;
+    snprintf(out, size, "output_blocks_%d_%d_conv", i * (layers + 1) + layers, attended >> i & 1 ? 2 : 1);
+    return true;
+}
+
+void lk_lora_underscored(const char *module, int layers, uint64_t attended, bool sgm, char *out, size_t size) {
+    if (!sgm) snprintf(out, size, "%s", module);
+    else if (!upsampler_name(module, layers, attended, out, size)) sgm_name(module, layers, out, size);
+    for (char *p = out; *p; p++) if (*p == '.') *p = '_';
+}
+
+const char *lk_lora_kohya_component(const char *spelling) {
+    static const char *const named[] = { "unet", "text_encoder", "text_encoder_2", "text_encoder", "transformer" };
+    for (size_t i = 0; i < sizeof kohya_prefixes / sizeof *kohya_prefixes; i++) if (lk_starts(spelling, kohya_prefixes[i])) return named[i];
+    return NULL;
+}

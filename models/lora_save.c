@@ -1,75 +1,170 @@
-/* Writing an adapter: PEFT's layout, its config both in the file's header and, on request, as adapter_config.json beside it. */
+/* Writing adapters: PEFT's layout (its config both in the file's header and, on request, as adapter_config.json beside it), diffusers'
+ * (the config in the header under "<component>."), kohya's (underscored names, an alpha tensor a module). */
 #include "models/lora_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
+static const struct { lk_lora_format format; const char *name; } formats[] = {
+    { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" } };
+static const struct { const char *peft, *kohya; } leaves[LK_SLOT_COUNT] = {
+    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" } };
+static const struct { const char *component, *prefix; } kohya_prefixes[] = {
+    { "unet", "lora_unet_" }, { "transformer", "lora_transformer_" }, { "text_encoder", "lora_te_" }, { "text_encoder_2", "lora_te2_" } };
+
+lk_err lk_lora_format_named(const char *name, lk_lora_format *out) {
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) if (!strcmp(formats[i].name, name)) { *out = formats[i].format; return LK_OK; }
+    return lk_error(LK_EINPUT, "format '%s': expected peft, diffusers, kohya or kohya-sgm", name);
+}
+
+/* ---- the config as PEFT writes it ------------------------------------------------------------------------------------------ */
+
 static json_t *number(double x) { return x == (double)(int64_t)x && x > -9e15 && x < 9e15 ? json_integer((json_int_t)x) : json_real(x); }
 
-/* Exactly the adapted modules are named, so that PEFT attaches to these and no others. */
-static json_t *config_json(const lk_adapter *a, const lk_graph *g) {
-    const lk_lora_config *c = &a->config;
+/* Exactly the adapted modules are named, so that PEFT attaches to these and no others; ranks and alphas unlike the first module's are named too. */
+json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
     json_t *targets = json_array(), *ranks = json_object(), *alphas = json_object();
-    for (int i = 0; i < a->n; i++) {
-        const lk_lora_module *m = &a->module[i];
-        if (m->g != g) continue;
-        json_array_append_new(targets, json_string(m->name));
-        if (m->r != c->r) json_object_set_new(ranks, m->name, json_integer(m->r));
-        if (m->alpha != c->alpha) json_object_set_new(alphas, m->name, number(m->alpha));
+    for (int i = 0; i < f->n; i++) {
+        const lk_lora_part *p = &f->part[i];
+        json_array_append_new(targets, json_string(p->name));
+        if (p->r != f->part[0].r) json_object_set_new(ranks, p->name, json_integer(p->r));
+        if (p->alpha != f->part[0].alpha) json_object_set_new(alphas, p->name, number(p->alpha));
     }
-    return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", "LORA", "r", c->r, "lora_alpha", number(c->alpha),
-                     "lora_dropout", c->dropout, "use_rslora", c->kind == LK_RSLORA, "use_dora", c->kind == LK_DORA, "bias", "none", "fan_in_fan_out", 0,
+    return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
+                     "lora_dropout", dropout, "use_rslora", f->kind == LK_RSLORA, "use_dora", f->kind == LK_DORA, "bias", "none", "fan_in_fan_out", 0,
                      "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save",
                      "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
 }
 
-/* The graph of the modules joined last: the one a config is written of when no executor is named. */
-static const lk_graph *latest_graph(const lk_adapter *a) { return a->n ? a->module[a->n - 1].g : NULL; }
+static lk_err config_text(const lk_lora_file *f, double dropout, const char *prefix, char **text) {
+    json_t *config = lk_lora_config_json(f, dropout), *named = json_object(), *value;
+    const char *key;
+    json_object_foreach(config, key, value) {
+        char *full = lk_xfmt("%s%s", prefix, key);
+        json_object_set(named, full, value);
+        free(full);
+    }
+    *text = config ? lk_json_text(named) : NULL;
+    json_decref(config);
+    json_decref(named);
+    return *text ? LK_OK : lk_error(LK_ENOMEM, "could not compose the adapter's config");
+}
 
-static lk_err nothing_adapted(const char *path) { return lk_error(LK_ESTATE, "%s: not written: the adapter joined no module (build the model with it first; do its targets match?)", path); }
+/* ---- tensors ------------------------------------------------------------------------------------------------------------------ */
 
-lk_err lk_adapter_save_config(lk_adapter *a, const char *path) {
-    if (!a->n) return nothing_adapted(path);
-    json_t *config = config_json(a, latest_graph(a));
+typedef struct { const lk_lora_file *f; lk_lora_format format; lk_arena *arena; lk_st_item *items; int n; } writing;
+
+static void add(writing *w, const char *name, lk_shape s, const float *x) {
+    lk_st_item *item = &w->items[w->n++];
+    *item = (lk_st_item){ .name = name, .dtype = LK_ST_F32, .rank = s.rank, .data = x };
+    memcpy(item->d, s.d, sizeof s.d);
+}
+
+static void add_dotted(writing *w, const lk_lora_part *p, const char *lead) {
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, p->name, leaves[i].peft), p->t[i].s, p->t[i].x);
+}
+
+/* A magnitude a row is a column there, of as many axes as the weight has. */
+static lk_shape kohya_shape(const lk_lora_part *p, int slot) {
+    lk_shape s = p->t[slot].s;
+    if (slot != LK_SLOT_MAGNITUDE) return s;
+    return p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(lk_numel(s), 1, 1, 1) : LK_SHAPE(lk_numel(s), 1);
+}
+
+/* Kohya knows one scale, alpha / r. */
+static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lead) {
+    char under[512];
+    lk_lora_underscored(p->name, w->f->layers, w->f->attended, w->format == LK_FORMAT_KOHYA_SGM, under, sizeof under);
+    if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
+    float *alpha = lk_alloc(w->arena, sizeof *alpha);
+    *alpha = (float)(lk_lora_file_scale(w->f, p) * p->r);
+    add(w, lk_fmt(w->arena, "%s%s.alpha", lead, under), LK_SCALAR, alpha);
+    return LK_OK;
+}
+
+static const char *kohya_lead(const char *component) {
+    for (size_t i = 0; i < sizeof kohya_prefixes / sizeof *kohya_prefixes; i++) if (!strcmp(kohya_prefixes[i].component, component)) return kohya_prefixes[i].prefix;
+    return NULL;
+}
+
+static lk_err check_names(const writing *w) {
+    for (int i = 0; i < w->f->n; i++)
+        if (lk_lora_kohya_component(w->f->part[i].name))
+            return lk_error(LK_EINPUT, "'%s' is kohya's underscored name, whose dots are lost: the base checkpoint is needed to find the module", w->f->part[i].name);
+    if (w->format == LK_FORMAT_KOHYA_SGM && w->f->layers < 1) return lk_error(LK_EINPUT, "SGM's numbering needs the base model's module names (a UNet's)");
+    return LK_OK;
+}
+
+static lk_err collect(writing *w) {
+    bool kohya = w->format == LK_FORMAT_KOHYA || w->format == LK_FORMAT_KOHYA_SGM;
+    const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
+    if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder and text_encoder_2", w->f->component);
+    LK_TRY(check_names(w));
+    w->items = lk_alloc(w->arena, (size_t)w->f->n * (LK_SLOT_COUNT + 1) * sizeof *w->items);
+    for (int i = 0; i < w->f->n; i++) {
+        if (kohya) LK_TRY(add_underscored(w, &w->f->part[i], lead));
+        else add_dotted(w, &w->f->part[i], lead);
+    }
+    return LK_OK;
+}
+
+static lk_err write_items(const writing *w, const char *path, double dropout) {
+    static const char *const keys[] = { [LK_FORMAT_PEFT] = "adapter_config", [LK_FORMAT_DIFFUSERS] = "lora_adapter_metadata" };
+    if (w->format != LK_FORMAT_PEFT && w->format != LK_FORMAT_DIFFUSERS)
+        return lk_st_write(path, w->items, w->n, (const char *[]){ "ss_network_alpha", lk_fmt(w->arena, "%g", w->f->part[0].alpha), "ss_network_dim", lk_fmt(w->arena, "%d", w->f->part[0].r),
+                                                                   "ss_network_module", "networks.lora", NULL });
+    char *text = NULL;
+    lk_err err = config_text(w->f, dropout, w->format == LK_FORMAT_DIFFUSERS ? lk_fmt(w->arena, "%s.", w->f->component) : "", &text);
+    if (!err) err = lk_st_write(path, w->items, w->n, (const char *[]){ keys[w->format], text, "format", "pt", NULL });
+    free(text);
+    return err;
+}
+
+static lk_err save(const lk_lora_file *f, const char *path, lk_lora_format format, double dropout) {
+    writing w = { .f = f, .format = format, .arena = lk_arena_new() };
+    lk_err err = f->n ? collect(&w) : lk_error(LK_ESTATE, "the adapter joined no module (build the model with it first; do its targets match?)");
+    if (!err) err = write_items(&w, path, dropout);
+    lk_arena_free(w.arena);
+    return lk_err_wrap(err, "%s: not written", path);
+}
+
+static lk_err save_config(const lk_lora_file *f, const char *path, double dropout) {
+    json_t *config = lk_lora_config_json(f, dropout);
     lk_err err = config ? lk_json_save(config, path) : lk_error(LK_ENOMEM, "%s: could not compose the adapter's config", path);
     json_decref(config);
     return err;
 }
 
-static lk_err read_item(lk_exec *exec, lk_arena *arena, const char *module, const char *leaf, lk_val v, lk_st_item *item) {
-    lk_shape s = lk_shape_of(lk_exec_graph(exec), v);
-    int64_t n = lk_numel(s);
-    float *x = lk_alloc(arena, (size_t)n * sizeof *x);
-    *item = (lk_st_item){ .name = lk_fmt(arena, "base_model.model.%s.%s", module, leaf), .dtype = LK_ST_F32, .rank = s.rank, .data = x };
-    memcpy(item->d, s.d, sizeof s.d);
-    return lk_exec_get(exec, v, x, n);
+lk_err lk_lora_file_save(const lk_lora_file *f, const char *path, lk_lora_format format, bool config_too) {
+    LK_TRY(save(f, path, format, 0));
+    if (format != LK_FORMAT_PEFT || !config_too) return LK_OK;
+    const char *slash = strrchr(path, '/');
+    char *beside = lk_xfmt("%.*sadapter_config.json", slash ? (int)(slash - path + 1) : 0, path);
+    lk_err err = save_config(f, beside, 0);
+    free(beside);
+    return err;
 }
 
-static lk_err collect(const lk_adapter *a, lk_exec *exec, lk_arena *arena, lk_st_item *items, int *n) {
-    const lk_graph *g = lk_exec_graph(exec);
-    *n = 0;
-    for (int i = 0; i < a->n; i++) {
-        const lk_lora_module *m = &a->module[i];
-        if (m->g != g) continue;
-        LK_TRY(read_item(exec, arena, m->name, "lora_A.weight", m->a, &items[(*n)++]));
-        LK_TRY(read_item(exec, arena, m->name, "lora_B.weight", m->b, &items[(*n)++]));
-        if (lk_ok(m->magnitude)) LK_TRY(read_item(exec, arena, m->name, "lora_magnitude_vector", m->magnitude, &items[(*n)++]));
-    }
-    return LK_OK;
+/* ---- a built adapter ------------------------------------------------------------------------------------------------------------ */
+
+lk_err lk_adapter_save_as(lk_adapter *a, lk_exec *exec, const char *path, lk_lora_format format, const char *component) {
+    lk_lora_file *f;
+    LK_TRY(lk_lora_file_of(a, exec, &f));
+    f->component = lk_strdup(f->arena, component);
+    lk_err err = save(f, path, format, a->config.dropout);
+    lk_lora_file_free(f);
+    return err;
 }
 
-lk_err lk_adapter_save(lk_adapter *a, lk_exec *exec, const char *path) {
-    lk_arena *arena = lk_arena_new();
-    lk_st_item *items = lk_alloc(arena, (size_t)(3 * a->n + 1) * sizeof *items);
-    int n;
-    lk_err err = collect(a, exec, arena, items, &n);
-    if (!err && !n) err = nothing_adapted(path);
-    if (!err) {
-        json_t *config = config_json(a, lk_exec_graph(exec));
-        char *text = config ? lk_json_text(config) : NULL;
-        err = text ? lk_st_write(path, items, n, (const char *[]){ "adapter_config", text, "format", "pt", NULL }) : lk_error(LK_ENOMEM, "%s: could not compose the adapter's config", path);
-        free(text);
-        json_decref(config);
-    }
-    lk_arena_free(arena);
+lk_err lk_adapter_save(lk_adapter *a, lk_exec *exec, const char *path) { return lk_adapter_save_as(a, exec, path, LK_FORMAT_PEFT, "unet"); }
+
+/* The graph of the modules joined last: no executor is named. */
+lk_err lk_adapter_save_config(lk_adapter *a, const char *path) {
+    if (!a->n) return lk_error(LK_ESTATE, "%s: not written: the adapter joined no module (build the model with it first; do its targets match?)", path);
+    lk_lora_file f = { .kind = a->config.kind, .part = lk_xcalloc((size_t)a->n, sizeof *f.part) };
+    for (int i = 0; i < a->n; i++)
+        if (a->module[i].g == a->module[a->n - 1].g) f.part[f.n++] = (lk_lora_part){ .name = a->module[i].name, .r = a->module[i].r, .alpha = a->module[i].alpha };
+    lk_err err = save_config(&f, path, a->config.dropout);
+    free(f.part);
     return err;
 }

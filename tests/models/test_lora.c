@@ -1,6 +1,7 @@
 /* Adapters: files in three formats against the peers' outputs, corrupted files refused by name, an untrained adapter changes no bit,
  * what is saved loads again to the same bits, dropout. The oracle of the outputs is the peer run in binary64 (tests/golden/models). */
 #include "tests/lib/lk_test.h"
+#include "models/lora_file.h"
 #include "models/models.h"
 
 #define GOLDEN "tests/golden/models/"
@@ -274,4 +275,81 @@ TEST(dropout_is_of_the_input_in_training_alone) {
     CHECK(on[0] != 1000 || on[1] != 1000);
     CHECK(on[0] == again[0] && on[1] == again[1]);
     CHECK(on[0] != later[0] || on[1] != later[1]);
+}
+
+/* ---- formats written -------------------------------------------------------------------------------------------------- */
+
+/* kohya has no rsLoRA: its scale is in alpha, exact here since the ranks are squares. */
+static void written_as_loads_the_same(lk_lora_kind kind, lk_lora_format format, const char *base, const char *io) {
+    bench b, c;
+    lk_adapter *again, *a = lk_adapter_new((lk_lora_config){ .kind = kind, .r = 4, .alpha = 5.5, .targets = all_targets, .rank_names = (const char *[]){ "conv1", NULL }, .rank_values = (int[]){ 1 },
+                                                             .alpha_names = (const char *[]){ "to_k", NULL }, .alpha_values = (double[]){ 3 } }, "");
+    char path[512];
+    int64_t n;
+    CHECK_OK(bench_open(&b, base, io, &a, 1, 1));
+    scramble(a, &b);
+    snprintf(path, sizeof path, "%s/%s_%d_%d.safetensors", lk_test_dir(), base, (int)kind, (int)format);
+    CHECK_OK(lk_adapter_save_as(a, b.exec, path, format, "unet"));
+    CHECK_OK(load(base, io, path, 1, &c, &again));
+    float *x = bench_run(&b, &n), *y = c.exec ? bench_run(&c, &n) : NULL;
+    CHECK_MSG(y && same_bits(x, y, n), "kind %d, format %d: loads to other values", (int)kind, (int)format);
+    free(x);
+    free(y);
+    bench_close(&b);
+    bench_close(&c);
+    lk_adapter_free(a);
+    lk_adapter_free(again);
+}
+TEST(diffusers_and_kohya_files_load_to_the_same_bits) {
+    for (lk_lora_kind kind = LK_LORA; kind <= LK_DORA; kind++) {
+        written_as_loads_the_same(kind, LK_FORMAT_DIFFUSERS, "unet_sd15", "lora_formats");
+        written_as_loads_the_same(kind, LK_FORMAT_KOHYA, "unet_sd15", "lora_formats");
+    }
+    written_as_loads_the_same(LK_LORA, LK_FORMAT_KOHYA_SGM, "unet_sd15", "lora_formats");
+    written_as_loads_the_same(LK_LORA, LK_FORMAT_KOHYA_SGM, "unet_sdxl", "lora_sdxl_kohya");
+}
+
+/* The peer's own file, read and written again, has its very keys and values. */
+static void rewrites_the_peers_keys(const char *file, const char *base, lk_lora_format format) {
+    char path[512];
+    lk_lora_file *f;
+    lk_st *checkpoint, *theirs, *ours;
+    const char *const *modules;
+    int n;
+    lk_arena *arena = lk_arena_new();
+    CHECK_OK(lk_st_open(base, &checkpoint));
+    CHECK_OK(lk_lora_modules_of(checkpoint, arena, &modules, &n));
+    CHECK_OK(lk_lora_file_read(file, &f));
+    CHECK_OK(lk_lora_file_resolve(f, modules, n));
+    snprintf(path, sizeof path, "%s/rewritten.safetensors", lk_test_dir());
+    CHECK_OK(lk_lora_file_save(f, path, format, false));
+    CHECK_OK(lk_st_open(file, &theirs));
+    CHECK_OK(lk_st_open(path, &ours));
+    CHECK(lk_st_count(ours) == lk_st_count(theirs));
+    for (int i = 0; i < lk_st_count(theirs); i++) {
+        const lk_tensor *t = lk_st_at(theirs, i), *o = lk_st_find(ours, t->name);
+        float x[4096], y[4096];
+        bool same = o && o->numel == t->numel && t->numel <= 4096;
+        if (same) { CHECK_OK(lk_st_f32(t, x)); CHECK_OK(lk_st_f32(o, y)); same = same_bits(x, y, t->numel); }
+        CHECK_MSG(same, "%s: %s", file, t->name);
+    }
+    lk_st_close(checkpoint);
+    lk_st_close(theirs);
+    lk_st_close(ours);
+    lk_lora_file_free(f);
+    lk_arena_free(arena);
+}
+TEST(a_peers_file_written_again_has_its_keys) {
+    rewrites_the_peers_keys(GOLDEN "lora_formats/kohya/lora.safetensors", GOLDEN "unet_sd15/model.safetensors", LK_FORMAT_KOHYA);
+    rewrites_the_peers_keys(GOLDEN "lora_formats/diffusers/pytorch_lora_weights.safetensors", GOLDEN "unet_sd15/model.safetensors", LK_FORMAT_DIFFUSERS);
+    rewrites_the_peers_keys(GOLDEN "lora_sdxl_kohya/lora_per_module.safetensors", GOLDEN "unet_sdxl/model.safetensors", LK_FORMAT_KOHYA_SGM);
+}
+TEST(an_underscored_name_without_a_base_is_refused) {
+    lk_lora_file *f;
+    char path[512];
+    snprintf(path, sizeof path, "%s/never.safetensors", lk_test_dir());
+    CHECK_OK(lk_lora_file_read(GOLDEN "lora_formats/kohya/lora.safetensors", &f));
+    CHECK_FAILS(lk_lora_file_save(f, path, LK_FORMAT_PEFT, false), "the base checkpoint is needed");
+    CHECK_FAILS(lk_lora_file_resolve(f, (const char *[]){ "mid_block.attentions.0.proj_in" }, 1), "the nearest is 'mid_block.attentions.0.proj_in'");
+    lk_lora_file_free(f);
 }

@@ -1,0 +1,328 @@
+/* What can be computed from adapters without a model: the delta of a module, merging, the best approximation of lower rank, sums and
+ * interpolations, the difference of two checkpoints. binary64 on the host, sums in index order, rounded once; only the SVD is LAPACK's. */
+#include "models/lora_internal.h"
+#include <lapacke.h>        /* dgesdd, dgeqrf, dorgqr */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return lk_lora_scale(&(lk_lora_config){ .kind = f->kind }, p->r, p->alpha); }
+
+/* ---- one module's delta ------------------------------------------------------------------------------------------------- */
+
+void lk_lora_part_size(const lk_lora_part *p, int64_t *rows, int64_t *columns) {
+    *rows = p->t[LK_SLOT_B].s.d[0];
+    *columns = lk_numel(p->t[LK_SLOT_A].s) / p->r;
+}
+
+/* out += a [rows, r] b [r, columns] times s. */
+static void add_product(double *out, const float *a, const float *b, int64_t rows, int64_t r, int64_t columns, double s) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < r; k++) {
+            double f = s * a[i * r + k];
+            for (int64_t j = 0; j < columns; j++) out[i * columns + j] += f * b[k * columns + j];
+        }
+}
+
+void lk_lora_part_delta(const lk_lora_file *f, const lk_lora_part *p, double *out) {
+    int64_t rows, columns;
+    lk_lora_part_size(p, &rows, &columns);
+    memset(out, 0, (size_t)(rows * columns) * sizeof *out);
+    add_product(out, p->t[LK_SLOT_B].x, p->t[LK_SLOT_A].x, rows, p->r, columns, lk_lora_file_scale(f, p));
+}
+
+void lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double weight, float *w) {
+    int64_t rows, columns;
+    lk_lora_part_size(p, &rows, &columns);
+    double *d = lk_xaligned((size_t)(rows * columns) * sizeof *d);
+    lk_lora_part_delta(f, p, d);
+    for (int64_t i = 0; i < rows; i++) {
+        double square = 0, factor = 1;
+        for (int64_t j = 0; j < columns; j++) {
+            d[i * columns + j] = w[i * columns + j] + weight * d[i * columns + j];
+            square += d[i * columns + j] * d[i * columns + j];
+        }
+        if (p->t[LK_SLOT_MAGNITUDE].x) factor = p->t[LK_SLOT_MAGNITUDE].x[i] / sqrt(square);
+        for (int64_t j = 0; j < columns; j++) w[i * columns + j] = (float)(factor * d[i * columns + j]);
+    }
+    free(d);
+}
+
+/* ---- rank r ------------------------------------------------------------------------------------------------------------------ */
+
+static void set_pair(lk_lora_file *f, lk_lora_part *p, lk_shape w, int r) {
+    p->r = r;
+    p->alpha = r;
+    p->t[LK_SLOT_A].s = w.rank == 4 ? LK_SHAPE(r, w.d[1], w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
+    p->t[LK_SLOT_B].s = w.rank == 4 ? LK_SHAPE(w.d[0], r, 1, 1) : LK_SHAPE(w.d[0], r);
+    p->t[LK_SLOT_A].x = lk_alloc(f->arena, (size_t)lk_numel(p->t[LK_SLOT_A].s) * sizeof(float));
+    p->t[LK_SLOT_B].x = lk_alloc(f->arena, (size_t)lk_numel(p->t[LK_SLOT_B].s) * sizeof(float));
+}
+
+/* U's k-th column's largest entry is made positive: LAPACK leaves the sign open. */
+static double sign_of_column(const double *u, int64_t rows, int64_t stride, int64_t k) {
+    double largest = 0;
+    for (int64_t i = 0; i < rows; i++) if (fabs(u[i * stride + k]) > fabs(largest)) largest = u[i * stride + k];
+    return largest < 0 ? -1 : 1;
+}
+
+static double kept_part(const double *s, int64_t n, int64_t r) {
+    double all = 0, kept = 0;
+    for (int64_t i = n; i-- > 0; ) { all += s[i] * s[i]; if (i < r) kept += s[i] * s[i]; }
+    return all > 0 ? kept / all : 1;
+}
+
+/* B = U sqrt(S), A = sqrt(S) V of the first r. u is [rows, n], vt [n, columns]. */
+static void split_roots(lk_lora_part *p, const double *u, const double *s, const double *vt, int64_t rows, int64_t n, int64_t columns) {
+    for (int64_t k = 0; k < p->r; k++) {
+        double sign = sign_of_column(u, rows, n, k), root = sqrt(s[k]);
+        for (int64_t i = 0; i < rows; i++) p->t[LK_SLOT_B].x[i * p->r + k] = (float)(sign * root * u[i * n + k]);
+        for (int64_t j = 0; j < columns; j++) p->t[LK_SLOT_A].x[k * columns + j] = (float)(sign * root * vt[k * columns + j]);
+    }
+}
+
+static lk_err svd(double *x, int64_t rows, int64_t columns, double *s, double *u, double *vt) {
+    int64_t n = rows < columns ? rows : columns;
+    int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', (lapack_int)rows, (lapack_int)columns, x, (lapack_int)columns, s, u, (lapack_int)n, vt, (lapack_int)columns);
+    return info ? lk_error(LK_ENUM, "singular value decomposition of %lld x %lld: LAPACK's dgesdd returned %d (NaN in the values?)", (long long)rows, (long long)columns, info) : LK_OK;
+}
+
+lk_err lk_lora_svd(lk_lora_file *f, lk_lora_part *p, const double *delta, lk_shape w, int r, double *kept) {
+    int64_t rows = w.d[0], columns = lk_numel(w) / rows, n = rows < columns ? rows : columns;
+    double *x = lk_xaligned((size_t)(rows * columns) * sizeof *x), *s = lk_xaligned((size_t)n * sizeof *s);
+    double *u = lk_xaligned((size_t)(rows * n) * sizeof *u), *vt = lk_xaligned((size_t)(n * columns) * sizeof *vt);
+    memcpy(x, delta, (size_t)(rows * columns) * sizeof *x);
+    lk_err err = svd(x, rows, columns, s, u, vt);
+    if (!err) {
+        set_pair(f, p, w, r < n ? r : (int)n);
+        split_roots(p, u, s, vt, rows, n, columns);
+        *kept = kept_part(s, n, p->r);
+    }
+    free(x); free(s); free(u); free(vt);
+    return lk_err_wrap(err, "module '%s'", p->name);
+}
+
+static lk_shape weight_shape(const lk_lora_part *p) {
+    lk_shape a = p->t[LK_SLOT_A].s;
+    a.d[0] = p->t[LK_SLOT_B].s.d[0];
+    return a;
+}
+
+static lk_lora_file *new_like(const lk_lora_file *f, int n) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_file *out = lk_alloc(arena, sizeof *out);
+    *out = *f;
+    out->arena = arena;
+    out->kind = LK_LORA;
+    out->path = lk_strdup(arena, f->path);
+    out->component = lk_strdup(arena, f->component);
+    out->part = lk_alloc(arena, (size_t)(n + 1) * sizeof *out->part);
+    out->n = 0;
+    return out;
+}
+
+/* B = Qb Rb and A' = Qa Ra: the SVD of the small Rb Ra' gives that of BA. x is [rows, r]; q replaces it, upper is [r, r]. */
+static lk_err thin_qr(double *x, int64_t rows, int64_t r, double *upper) {
+    double *tau = lk_xcalloc((size_t)r, sizeof *tau);
+    int info = LAPACKE_dgeqrf(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, x, (lapack_int)r, tau);
+    for (int64_t i = 0; i < r; i++) for (int64_t j = 0; j < r; j++) upper[i * r + j] = j >= i ? x[i * r + j] : 0;
+    if (!info) info = LAPACKE_dorgqr(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, (lapack_int)r, x, (lapack_int)r, tau);
+    free(tau);
+    return info ? lk_error(LK_ENUM, "QR of %lld x %lld: LAPACK returned %d (NaN in the values?)", (long long)rows, (long long)r, info) : LK_OK;
+}
+
+static lk_err small_svd(const lk_lora_file *f, const lk_lora_part *from, lk_lora_part *to, int64_t rows, int64_t columns, double *kept) {
+    int64_t r = from->r;
+    double *qb = lk_xaligned((size_t)(rows * r) * sizeof *qb), *qa = lk_xaligned((size_t)(columns * r) * sizeof *qa), *core = lk_xcalloc((size_t)(r * r), sizeof *core);
+    double *rb = lk_xcalloc((size_t)(r * r), sizeof *rb), *ra = lk_xcalloc((size_t)(r * r), sizeof *ra), *s = lk_xcalloc((size_t)r, sizeof *s);
+    double *u = lk_xcalloc((size_t)(r * r), sizeof *u), *vt = lk_xcalloc((size_t)(r * r), sizeof *vt);
+    double *left = lk_xcalloc((size_t)(rows * r), sizeof *left), *right = lk_xcalloc((size_t)(r * columns), sizeof *right), scale = lk_lora_file_scale(f, from);
+    for (int64_t i = 0; i < rows * r; i++) qb[i] = from->t[LK_SLOT_B].x[i];
+    for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < columns; j++) qa[j * r + k] = from->t[LK_SLOT_A].x[k * columns + j];
+    lk_err err = thin_qr(qb, rows, r, rb);
+    if (!err) err = thin_qr(qa, columns, r, ra);
+    for (int64_t i = 0; i < r; i++) for (int64_t j = 0; j < r; j++) for (int64_t k = 0; k < r; k++) core[i * r + j] += scale * rb[i * r + k] * ra[j * r + k];
+    if (!err) err = svd(core, r, r, s, u, vt);
+    if (!err) {
+        for (int64_t i = 0; i < rows; i++) for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < r; j++) left[i * r + j] += qb[i * r + k] * u[k * r + j];
+        for (int64_t j = 0; j < columns; j++) for (int64_t k = 0; k < r; k++) for (int64_t i = 0; i < r; i++) right[i * columns + j] += vt[i * r + k] * qa[j * r + k];
+        split_roots(to, left, s, right, rows, r, columns);
+        *kept = kept_part(s, r, to->r);
+    }
+    free(qb); free(qa); free(core); free(rb); free(ra); free(s); free(u); free(vt); free(left); free(right);
+    return err;
+}
+
+static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r, lk_lora_file *out, double *kept) {
+    int64_t rows, columns;
+    lk_lora_part_size(from, &rows, &columns);
+    lk_lora_part *to = &out->part[out->n++];
+    int64_t most = rows < columns ? rows : columns;
+    if (from->t[LK_SLOT_MAGNITUDE].x) return lk_error(LK_EINPUT, "%s: DoRA has no exact form of lower rank: merge it and extract instead", f->path);
+    to->name = lk_strdup(out->arena, from->name);
+    if (from->r <= most) {
+        set_pair(out, to, weight_shape(from), r < from->r ? r : from->r);
+        return lk_err_wrap(small_svd(f, from, to, rows, columns, kept), "%s: module '%s'", f->path, from->name);
+    }
+    double *delta = lk_xaligned((size_t)(rows * columns) * sizeof *delta);
+    lk_lora_part_delta(f, from, delta);
+    lk_err err = lk_lora_svd(out, to, delta, weight_shape(from), r, kept);
+    free(delta);
+    return err;
+}
+
+lk_err lk_lora_file_resize(const lk_lora_file *f, int r, lk_lora_file **result, double *kept) {
+    *result = NULL;
+    *kept = 1;
+    if (r < 1) return lk_error(LK_EINPUT, "rank %d: expected at least 1", r);
+    lk_lora_file *out = new_like(f, f->n);
+    lk_err err = LK_OK;
+    for (int i = 0; i < f->n && !err; i++) {
+        double one = 1;
+        err = resize_part(f, &f->part[i], r, out, &one);
+        if (one < *kept) *kept = one;
+    }
+    if (err) lk_lora_file_free(out);
+    else *result = out;
+    return err;
+}
+
+/* ---- sums ------------------------------------------------------------------------------------------------------------------------- */
+
+static const lk_lora_part *part_named(const lk_lora_file *f, const char *name) {
+    for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, name)) return &f->part[i];
+    return NULL;
+}
+
+static lk_err check_plain(const lk_lora_file *f, const char *what) {
+    return f->kind == LK_LORA || f->kind == LK_RSLORA ? LK_OK : lk_error(LK_EINPUT, "%s: %s is of LoRA and rsLoRA only; this file is of another kind", f->path, what);
+}
+
+/* The module's halves of every file that has it, ranks side by side; weight and scale go into B. */
+static lk_err mix_part(lk_lora_file *out, const char *name, const lk_lora_file *const *f, const double *weights, int n) {
+    const lk_lora_part *first = NULL;
+    int r = 0, at = 0;
+    lk_lora_part *to = &out->part[out->n++];
+    for (int i = 0; i < n; i++) {
+        const lk_lora_part *p = part_named(f[i], name);
+        if (!p) continue;
+        if (!first) first = p;
+        if (!lk_shape_eq(weight_shape(first), weight_shape(p))) return lk_error(LK_ESHAPE, "%s: module '%s' has another shape than in the file before", f[i]->path, name);
+        r += p->r;
+    }
+    to->name = lk_strdup(out->arena, name);
+    set_pair(out, to, weight_shape(first), r);
+    int64_t rows, columns;
+    lk_lora_part_size(to, &rows, &columns);
+    for (int i = 0; i < n; i++) {
+        const lk_lora_part *p = part_named(f[i], name);
+        if (!p) continue;
+        double s = weights[i] * lk_lora_file_scale(f[i], p);
+        memcpy(to->t[LK_SLOT_A].x + at * columns, p->t[LK_SLOT_A].x, (size_t)(p->r * columns) * sizeof(float));
+        for (int64_t row = 0; row < rows; row++) for (int k = 0; k < p->r; k++) to->t[LK_SLOT_B].x[row * r + at + k] = (float)(s * p->t[LK_SLOT_B].x[row * p->r + k]);
+        at += p->r;
+    }
+    return LK_OK;
+}
+
+lk_err lk_lora_file_mix(const lk_lora_file *const *f, const double *weights, int n, lk_lora_file **result) {
+    int most = 0;
+    *result = NULL;
+    for (int i = 0; i < n; i++) { LK_TRY(check_plain(f[i], "mixing")); most += f[i]->n; }
+    lk_lora_file *out = new_like(f[0], most);
+    lk_err err = LK_OK;
+    for (int i = 0; i < n && !err; i++)
+        for (int k = 0; k < f[i]->n && !err; k++)
+            if (!part_named(out, f[i]->part[k].name)) err = mix_part(out, f[i]->part[k].name, f, weights, n);
+    if (err) lk_lora_file_free(out);
+    else *result = out;
+    return err;
+}
+
+static void between(const lk_lora_array *a, const lk_lora_array *b, double f, float *out) {
+    for (int64_t i = 0; i < lk_numel(a->s); i++) out[i] = (float)((1 - f) * a->x[i] + f * b->x[i]);
+}
+
+static lk_err halves_part(lk_lora_file *out, const lk_lora_file *fa, const lk_lora_part *a, const lk_lora_file *fb, double f) {
+    const lk_lora_part *b = part_named(fb, a->name);
+    if (!b) return lk_error(LK_EINPUT, "%s: no module '%s', which %s has", fb->path, a->name, fa->path);
+    if (b->r != a->r || b->alpha != a->alpha || !lk_shape_eq(weight_shape(a), weight_shape(b)))
+        return lk_error(LK_ESHAPE, "%s: module '%s' has rank %d and alpha %g, in %s %d and %g; halves are interpolated at equal shape, rank and alpha", fb->path, a->name, b->r, b->alpha, fa->path, a->r, a->alpha);
+    lk_lora_part *to = &out->part[out->n++];
+    to->name = lk_strdup(out->arena, a->name);
+    set_pair(out, to, weight_shape(a), a->r);
+    to->alpha = a->alpha;
+    between(&a->t[LK_SLOT_A], &b->t[LK_SLOT_A], f, to->t[LK_SLOT_A].x);
+    between(&a->t[LK_SLOT_B], &b->t[LK_SLOT_B], f, to->t[LK_SLOT_B].x);
+    return LK_OK;
+}
+
+lk_err lk_lora_file_halves(const lk_lora_file *a, const lk_lora_file *b, double f, lk_lora_file **result) {
+    *result = NULL;
+    LK_TRY(check_plain(a, "interpolation"));
+    LK_TRY(check_plain(b, "interpolation"));
+    if (a->kind != b->kind || a->n != b->n) return lk_error(LK_EINPUT, "%s has %d modules, %s %d; they must be the same, of one kind", a->path, a->n, b->path, b->n);
+    lk_lora_file *out = new_like(a, a->n);
+    lk_err err = LK_OK;
+    out->kind = a->kind;
+    for (int i = 0; i < a->n && !err; i++) err = halves_part(out, a, &a->part[i], b, f);
+    if (err) lk_lora_file_free(out);
+    else *result = out;
+    return err;
+}
+
+/* ---- the difference of two checkpoints ------------------------------------------------------------------------------------------------ */
+
+static lk_err values_of(const lk_tensor *t, const char *path, float **x) {
+    *x = lk_xaligned((size_t)(t->numel ? t->numel : 1) * sizeof **x);
+    return lk_err_wrap(lk_st_f32(t, *x), "%s", path);
+}
+
+static lk_err extract_tensor(const lk_st *from, const lk_tensor *a, const lk_tensor *b, int r, lk_lora_file *out, double *kept) {
+    float *x = NULL, *y = NULL;
+    lk_err err = values_of(a, lk_st_path(from), &x);
+    if (!err) err = values_of(b, out->path, &y);
+    if (!err && memcmp(x, y, (size_t)a->numel * sizeof *x)) {
+        size_t n = strlen(a->name);
+        if (!lk_ends(a->name, ".weight") || (a->rank != 2 && a->rank != 4)) err = lk_error(LK_EINPUT, "%s: '%s' differs too, and is no weight of a linear layer or convolution: an adapter cannot carry it", out->path, a->name);
+        else {
+            double *d = lk_xaligned((size_t)a->numel * sizeof *d), one;
+            lk_shape s = { .rank = a->rank };
+            memcpy(s.d, a->d, (size_t)a->rank * sizeof *a->d);
+            for (int64_t i = 0; i < a->numel; i++) d[i] = (double)y[i] - x[i];
+            lk_lora_part *p = &out->part[out->n++];
+            p->name = lk_fmt(out->arena, "%.*s", (int)(n - strlen(".weight")), a->name);
+            err = lk_lora_svd(out, p, d, s, r, &one);
+            if (!err && one < *kept) *kept = one;
+            free(d);
+        }
+    }
+    free(x);
+    free(y);
+    return err;
+}
+
+static lk_err same_layout(const lk_st *from, const lk_st *to, int i, const lk_tensor **b) {
+    const lk_tensor *a = lk_st_at(from, i);
+    LK_TRY(lk_st_get(to, a->name, b));
+    if (a->rank != (*b)->rank || memcmp(a->d, (*b)->d, (size_t)a->rank * sizeof *a->d)) return lk_error(LK_ESHAPE, "'%s' has one shape in %s and another in %s", a->name, lk_st_path(from), lk_st_path(to));
+    return LK_OK;
+}
+
+lk_err lk_lora_extract(const lk_st *from, const lk_st *to, int r, lk_lora_file **result, double *kept) {
+    lk_err err = LK_OK;
+    *result = NULL;
+    *kept = 1;
+    if (r < 1) return lk_error(LK_EINPUT, "rank %d: expected at least 1", r);
+    if (lk_st_count(from) != lk_st_count(to)) return lk_error(LK_EINPUT, "%s has %d tensors, %s %d: no two checkpoints of one model", lk_st_path(from), lk_st_count(from), lk_st_path(to), lk_st_count(to));
+    lk_lora_file *out = new_like(&(lk_lora_file){ .path = lk_st_path(to), .component = "unet" }, lk_st_count(from));
+    for (int i = 0; i < lk_st_count(from) && !err; i++) {
+        const lk_tensor *b;
+        err = same_layout(from, to, i, &b);
+        if (!err) err = extract_tensor(from, lk_st_at(from, i), b, r, out, kept);
+    }
+    if (!err && !out->n) err = lk_error(LK_EINPUT, "%s and %s hold the same values: nothing to extract", lk_st_path(from), lk_st_path(to));
+    if (err) lk_lora_file_free(out);
+    else *result = out;
+    return err;
+}

@@ -1,0 +1,118 @@
+/* Adapters as files hold them: reading into arrays, names resolved against a model's, values taken from a built adapter. See lora_file.h. */
+#include "models/lora_internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+static lk_lora_file *new_file(const char *path, lk_lora_kind kind, int n, const char *component) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_file *f = lk_alloc(arena, sizeof *f);
+    *f = (lk_lora_file){ .arena = arena, .path = lk_strdup(arena, path), .kind = kind, .part = lk_alloc(arena, (size_t)(n + 1) * sizeof *f->part), .component = lk_strdup(arena, component) };
+    return f;
+}
+
+void lk_lora_file_free(lk_lora_file *f) { if (f) lk_arena_free(f->arena); }
+
+/* ---- from a file ------------------------------------------------------------------------------------------------------- */
+
+static lk_err read_array(lk_arena *arena, const lk_tensor *t, lk_lora_array *out) {
+    if (t->rank > LK_MAX_RANK) return lk_error(LK_ESHAPE, "'%s' has %d axes; at most %d are allowed", t->name, t->rank, LK_MAX_RANK);
+    out->s.rank = t->rank;
+    memcpy(out->s.d, t->d, (size_t)t->rank * sizeof *t->d);
+    out->x = lk_alloc(arena, (size_t)t->numel * sizeof *out->x + 1);
+    return lk_st_f32(t, out->x);
+}
+
+static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
+    lk_lora_part *p = &f->part[f->n++];
+    *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
+    return LK_OK;
+}
+
+static const char *component_of(const lk_lora_entries *e, lk_arena *arena) {
+    const char *kohya = e->kohya && e->n ? lk_lora_kohya_component(e->e[0].name) : NULL;
+    size_t n = strlen(e->component);
+    return kohya ? kohya : n ? lk_fmt(arena, "%.*s", (int)n - 1, e->component) : "unet";
+}
+
+lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
+    lk_lora_entries e;
+    *out = NULL;
+    LK_TRY(lk_lora_entries_open(path, &e));
+    lk_lora_file *f = new_file(path, e.kind, e.n, component_of(&e, e.arena));
+    lk_err err = LK_OK;
+    for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
+    lk_lora_entries_close(&e);
+    if (err) lk_lora_file_free(f);
+    else *out = f;
+    return err;
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t attended_blocks(const char *const *modules, int n) {
+    uint64_t mask = 0;
+    for (int k = 0; k < n; k++) {
+        int i, end = 0;
+        if (sscanf(modules[k], "up_blocks.%d.attentions.%n", &i, &end) == 1 && end && i >= 0 && i < 64) mask |= (uint64_t)1 << i;
+    }
+    return mask;
+}
+
+static lk_err resolve_part(lk_lora_file *f, lk_lora_part *p, const char *const *modules, int n) {
+    for (int k = 0; k < n; k++)
+        if (lk_lora_spells(p->name, modules[k], f->layers, true)) { p->name = lk_strdup(f->arena, modules[k]); return LK_OK; }
+    int near = lk_nearest(p->name, modules, n);
+    return lk_error(LK_EINPUT, "%s: module '%s' is none of the model's %d; the nearest is '%s'", f->path, p->name, n, near >= 0 ? modules[near] : "(none)");
+}
+
+lk_err lk_lora_file_resolve(lk_lora_file *f, const char *const *modules, int n) {
+    f->layers = 0;
+    for (int k = 0; k < n; k++) f->layers = lk_lora_layers_after(f->layers, modules[k]);
+    f->attended = attended_blocks(modules, n);
+    for (int i = 0; i < f->n; i++) LK_TRY(resolve_part(f, &f->part[i], modules, n));
+    for (int i = 0; i < f->n; i++)
+        for (int j = 0; j < i; j++)
+            if (!strcmp(f->part[i].name, f->part[j].name)) return lk_error(LK_EINPUT, "%s: module '%s' is spelled in two ways in this file", f->path, f->part[i].name);
+    return LK_OK;
+}
+
+lk_err lk_lora_modules_of(const lk_st *st, lk_arena *arena, const char *const **modules, int *n) {
+    const char **names = lk_alloc(arena, (size_t)(lk_st_count(st) + 1) * sizeof *names);
+    *n = 0;
+    for (int i = 0; i < lk_st_count(st); i++) {
+        const char *name = lk_st_at(st, i)->name;
+        if (lk_ends(name, ".weight")) names[(*n)++] = lk_fmt(arena, "%.*s", (int)(strlen(name) - strlen(".weight")), name);
+    }
+    *modules = names;
+    return *n ? LK_OK : lk_error(LK_EINPUT, "%s: no tensor's name ends in .weight: this is no checkpoint of a model", lk_st_path(st));
+}
+
+/* ---- from a built adapter ----------------------------------------------------------------------------------------------------- */
+
+static lk_err take(lk_lora_file *f, lk_exec *exec, lk_val v, lk_lora_array *out) {
+    if (!lk_ok(v)) return LK_OK;
+    out->s = lk_shape_of(lk_exec_graph(exec), v);
+    int64_t n = lk_numel(out->s);
+    out->x = lk_alloc(f->arena, (size_t)n * sizeof *out->x);
+    return lk_exec_get(exec, v, out->x, n);
+}
+
+static lk_err take_module(lk_lora_file *f, lk_exec *exec, const lk_lora_module *m) {
+    lk_lora_part *p = &f->part[f->n++];
+    *p = (lk_lora_part){ .name = lk_strdup(f->arena, m->name), .r = m->r, .alpha = m->alpha };
+    LK_TRY(take(f, exec, m->a, &p->t[LK_SLOT_A]));
+    LK_TRY(take(f, exec, m->b, &p->t[LK_SLOT_B]));
+    return take(f, exec, m->magnitude, &p->t[LK_SLOT_MAGNITUDE]);
+}
+
+lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {
+    lk_lora_file *f = new_file("(the adapter in memory)", a->config.kind, a->n, "unet");
+    lk_err err = LK_OK;
+    for (int i = 0; i < a->n && !err; i++) if (a->module[i].g == lk_exec_graph(exec)) err = take_module(f, exec, &a->module[i]);
+    f->layers = a->layers;
+    f->attended = attended_blocks(a->seen, a->n_seen);
+    if (err) lk_lora_file_free(f);
+    *out = err ? NULL : f;
+    return err;
+}
