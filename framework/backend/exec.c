@@ -8,7 +8,8 @@
  * that two executors can hold the same adapter. F32 values take backend->element_bytes, I64 always 8.
  *
  * Invariant: after `resolve`, step[i].call points at live memory for every input and output, and
- * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared). */
+ * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared).
+ * A memory limit first makes the plan compute forward values again (graph/remat.c), then refuses. */
 #include "backend/backend.h"
 #include "backend/memory.h"
 #include "backend/profile.h"
@@ -20,7 +21,7 @@ enum { MAX_FORMS = 4 };      /* packed forms one frozen weight may have (forward
 typedef struct { int form; void *data; } pack;
 typedef struct { void *data; int64_t bytes; int refs; bool borrowed; int n_packs; pack packs[MAX_FORMS]; } storage;
 typedef struct {
-    lk_node node;            /* a copy: the graph may grow and move its own */
+    lk_node node;            /* a copy: the graph may grow and move its own; inputs are turns of the plan */
     bool live, output, written /* by an effect */, set;
     storage *leaf;           /* leaves: NULL until touched */
     bool shared;             /* leaf came from another executor, which counts its bytes */
@@ -31,7 +32,7 @@ struct lk_exec {
     lk_graph *graph; lk_plan *plan;
     const lk_backend *backend; lk_pool *pool;
     lk_arena *memory;        /* tables below */
-    int n; value *value;     /* by node id */
+    int n; value *value;     /* by turn of the plan; callers speak of nodes */
     int n_steps; step *step;
     char *arena; void *work;
     int64_t work_bytes;
@@ -48,21 +49,24 @@ static int64_t value_bytes(const lk_exec *e, const lk_node *n) { return lk_numel
 static const char *label(const lk_node *n) { return n->name ? n->name : lk_op_name(n->op); }
 
 /* ---- building ------------------------------------------------------------------------------ */
+/* The value a caller means by a node; NULL: none of this executor's. */
+static value *value_of(const lk_exec *e, lk_val at) { return at.id < 0 || at.id >= e->plan->n_nodes ? NULL : &e->value[e->plan->turn_of[at.id]]; }
+
+/* Backends ask about nodes of the graph, whose inputs are values of the graph. */
+static const lk_node *graph_node(const lk_exec *e, int turn) { return lk_graph_node(e->graph, (lk_val){e->plan->node_of[turn]}); }
+
 /* Copies the nodes; marks what effects write. adamw writes p, m and v. */
 static void copy_nodes(lk_exec *e, const lk_val *outputs, int n_outputs) {
-    e->n = e->plan->n_nodes;
+    e->n = e->plan->n_turns;
     e->value = lk_alloc(e->memory, sizeof(value) * (size_t)(e->n + 1));
     for (int i = 0; i < e->n; i++) {
         value *v = &e->value[i];
-        v->node = *lk_graph_node(e->graph, (lk_val){i});
-        v->live = e->plan->live[i];
-        lk_val *in = lk_alloc(e->memory, sizeof(lk_val) * (size_t)(v->node.n_in + 1));
-        if (v->node.n_in) memcpy(in, v->node.in, sizeof(lk_val) * (size_t)v->node.n_in);
-        v->node.in = in;
+        v->node = e->plan->turn[i];
+        v->live = e->plan->turn_live[i];
         if (v->live && is_effect(&v->node))
-            for (int k = 0; k < (v->node.op == LK_OP_adamw ? 3 : 1); k++) e->value[in[k].id].written = true;
+            for (int k = 0; k < (v->node.op == LK_OP_adamw ? 3 : 1); k++) e->value[v->node.in[k].id].written = true;
     }
-    for (int i = 0; i < n_outputs; i++) if (lk_ok(outputs[i])) e->value[outputs[i].id].output = true;
+    for (int i = 0; i < n_outputs; i++) if (lk_ok(outputs[i])) value_of(e, outputs[i])->output = true;
 }
 
 static lk_err make_steps(lk_exec *e) {
@@ -71,7 +75,7 @@ static lk_err make_steps(lk_exec *e) {
         const lk_node *n = &e->value[i].node;
         if (!e->value[i].live || is_leaf(n) || is_view(n)) continue;
         lk_kernel kernel = e->backend->kernel[n->op];
-        if (!kernel) return lk_error(LK_ESTATE, "operation %s (node %d) is not supported by backend %s; choose another backend", lk_op_name(n->op), i, e->backend->name);
+        if (!kernel) return lk_error(LK_ESTATE, "operation %s (node %d) is not supported by backend %s; choose another backend", lk_op_name(n->op), e->plan->node_of[i], e->backend->name);
         step *s = &e->step[e->n_steps++];
         *s = (step){.kernel = kernel, .id = i};
         size_t k = (size_t)n->n_in + 1;
@@ -80,7 +84,7 @@ static lk_err make_steps(lk_exec *e) {
         lk_shape *shape = lk_alloc(e->memory, sizeof(lk_shape) * k);
         for (int j = 0; j < n->n_in; j++) if (lk_ok(n->in[j])) shape[j] = e->value[n->in[j].id].node.shape;
         s->call = (lk_kernel_call){.node = n, .in = s->in, .in_shape = shape, .packed = s->packed, .pool = e->pool};
-        int64_t work = e->backend->workspace ? e->backend->workspace(e->graph, n, lk_pool_threads(e->pool)) : 0;
+        int64_t work = e->backend->workspace ? e->backend->workspace(e->graph, graph_node(e, i), lk_pool_threads(e->pool)) : 0;
         if (work > e->work_bytes) e->work_bytes = work;
     }
     return LK_OK;
@@ -101,11 +105,21 @@ int64_t lk_exec_bytes(const lk_exec *e) {
     return e->plan->arena_bytes + e->work_bytes + leaf_bytes(e);
 }
 
-static lk_err refuse_if_too_big(lk_exec *e, int64_t limit) {
-    const char *who = "memory_limit";
-    if (limit <= 0) limit = lk_memory_available(&who);
-    e->limit = limit;
-    int64_t need = lk_exec_bytes(e);
+/* Plans; where the limit is too small for that plan, plans again with what it leaves for the arena. */
+static lk_err plan_within_limit(lk_exec *e, const lk_val *outputs, int n) {
+    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool)};
+    LK_TRY(lk_plan_new(e->graph, outputs, n, p, &e->plan));
+    int64_t need = 0;
+    for (int c = 0; c < LK_MEM_CLASSES; c++) need += e->plan->by_class[c];
+    p.arena_budget = e->limit - (need - e->plan->arena_bytes);
+    if (need <= e->limit) return LK_OK;
+    if (p.arena_budget < 1) p.arena_budget = 1;
+    lk_plan_free(e->plan);
+    e->plan = NULL;
+    return lk_plan_new(e->graph, outputs, n, p, &e->plan);
+}
+static lk_err refuse_if_too_big(const lk_exec *e, const char *who) {
+    int64_t need = lk_exec_bytes(e), limit = e->limit;
     if (need <= limit) return LK_OK;
     lk_arena *a = lk_arena_new();
     lk_err err = lk_error(LK_ENOMEM, "the run needs %lld bytes (%.2f GiB) but %s allows %lld (%.2f GiB); make the batch, picture or rank smaller\n%s",
@@ -120,12 +134,13 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
     if (!opts.backend) LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &opts.backend));
     lk_exec *e = lk_xcalloc(1, sizeof *e);
     e->graph = g; e->backend = opts.backend; e->pool = opts.pool; e->memory = lk_arena_new();
-    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool)};
+    const char *who = "memory_limit";
+    e->limit = opts.memory_limit > 0 ? opts.memory_limit : lk_memory_available(&who);
     lk_err err;
-    LK_TRY_GOTO(err, failed, lk_plan_new(g, outputs, n, p, &e->plan));
+    LK_TRY_GOTO(err, failed, plan_within_limit(e, outputs, n));
     copy_nodes(e, outputs, n);
     LK_TRY_GOTO(err, failed, make_steps(e));
-    LK_TRY_GOTO(err, failed, refuse_if_too_big(e, opts.memory_limit));
+    LK_TRY_GOTO(err, failed, refuse_if_too_big(e, who));
     if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
     if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
     e->profile = lk_profile_new(e->n_steps);
@@ -150,7 +165,7 @@ static void print_profile(const lk_exec *e) {
         const lk_node *n = e->step[i].call.node;
         lk_buf text = {0};
         lk_buf_fmt(&text, "%s#%d %s%s%s <-", lk_op_name(n->op), e->step[i].id, n->name ? n->name : "", n->name ? " " : "", lk_shape_text(a, n->shape));
-        step[i] = (lk_profile_step){.kind = lk_op_name(n->op), .flops = lk_node_flops(e->graph, n), .bytes = value_bytes(e, n)};
+        step[i] = (lk_profile_step){.kind = lk_op_name(n->op), .flops = lk_node_flops(e->graph, graph_node(e, e->step[i].id)), .bytes = value_bytes(e, n)};
         for (int k = 0; k < n->n_in; k++) {
             step[i].bytes += value_bytes(e, &e->value[n->in[k].id].node);
             lk_buf_fmt(&text, " %s", lk_shape_text(a, e->step[i].call.in_shape[k]));
@@ -209,8 +224,8 @@ static storage *touch(lk_exec *e, value *v) {
 
 /* Finds the leaf a caller means and checks what it is about to be given. */
 static lk_err find_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype, int64_t n, value **out) {
-    if (at.id < 0 || at.id >= e->n) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->n);
-    value *v = &e->value[at.id];
+    value *v = value_of(e, at);
+    if (!v) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->plan->n_nodes);
     if (v->node.op != LK_OP_input && v->node.op != LK_OP_param)
         return lk_error(LK_EINPUT, "%s: %s (value %d) is not an input or a param", call, label(&v->node), at.id);
     if (v->node.dtype != dtype)
@@ -258,9 +273,10 @@ lk_err lk_exec_set_i64(lk_exec *e, lk_val leaf, const int64_t *x, int64_t n) {
     return LK_OK;
 }
 lk_err lk_exec_set_scalar(lk_exec *e, lk_val leaf, double x) {
-    bool whole = leaf.id >= 0 && leaf.id < e->n && e->value[leaf.id].node.dtype == LK_I64;
+    const value *v = value_of(e, leaf);
+    bool whole = v && v->node.dtype == LK_I64;
     if (!whole) return lk_exec_set_f64(e, leaf, &x, 1);
-    if (x != (double)(int64_t)x) return lk_error(LK_EINPUT, "lk_exec_set_scalar: %s holds I64; %.17g is not a whole number", label(&e->value[leaf.id].node), x);
+    if (x != (double)(int64_t)x) return lk_error(LK_EINPUT, "lk_exec_set_scalar: %s holds I64; %.17g is not a whole number", label(&v->node), x);
     return lk_exec_set_i64(e, leaf, &(int64_t){(int64_t)x}, 1);
 }
 
@@ -278,8 +294,8 @@ lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
 
 lk_err lk_exec_share(lk_exec *to, lk_val leaf, lk_exec *from, lk_val source) {
     value *t, *s;
-    if (source.id < 0 || source.id >= from->n) return lk_error(LK_EINPUT, "lk_exec_share: value %d is unknown to the executor that lends", source.id);
-    lk_node *n = &from->value[source.id].node;
+    if (!value_of(from, source)) return lk_error(LK_EINPUT, "lk_exec_share: value %d is unknown to the executor that lends", source.id);
+    const lk_node *n = &value_of(from, source)->node;
     LK_TRY(find_leaf(from, "lk_exec_share", source, n->dtype, lk_numel(n->shape), &s));
     LK_TRY(find_leaf(to, "lk_exec_share", leaf, n->dtype, lk_numel(n->shape), &t));
     if (to->backend->element_bytes != from->backend->element_bytes)
@@ -299,14 +315,15 @@ static char *address(lk_exec *e, int id) {
     value *v = &e->value[id];
     if (is_leaf(&v->node)) return touch(e, v)->data;
     if (is_effect(&v->node)) return address(e, v->node.in[0].id);
-    if (!is_view(&v->node)) return e->arena + e->plan->slot[id].offset;
+    if (!is_view(&v->node)) return e->arena + e->plan->place[id].offset;
     int64_t skip = v->node.op == LK_OP_view ? v->node.attr.view.offset * element_bytes(e, &v->node) : 0;
     return address(e, v->node.in[0].id) + skip;
 }
 
 /* Input k of a step in the form its kernel likes best: a bound weight is packed once, where memory allows. NULL: as it is. */
-static const void *packed_form(lk_exec *e, const lk_node *n, int k) {
-    const value *v = &e->value[n->in[k].id];
+static const void *packed_form(lk_exec *e, int turn, int k) {
+    const value *v = &e->value[e->value[turn].node.in[k].id];
+    const lk_node *n = graph_node(e, turn);
     if (!e->backend->pack_form || v->node.op != LK_OP_param || !v->leaf->borrowed) return NULL;
     int form = e->backend->pack_form(e->graph, n, k);
     if (!form) return NULL;
@@ -325,7 +342,7 @@ static void resolve(lk_exec *e) {
         const lk_node *n = s->call.node;
         for (int k = 0; k < n->n_in; k++) if (lk_ok(n->in[k])) {
             s->in[k] = address(e, n->in[k].id);
-            s->packed[k] = packed_form(e, n, k);
+            s->packed[k] = packed_form(e, s->id, k);
         }
         s->call.out = address(e, s->id);
         s->call.work = e->work;
@@ -356,8 +373,8 @@ lk_err lk_exec_run(lk_exec *e) {
 
 /* ---- reading ------------------------------------------------------------------------------- */
 static lk_err find_readable(lk_exec *e, const char *call, lk_val at, int64_t n, const value **out) {
-    if (at.id < 0 || at.id >= e->n) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->n);
-    const value *v = &e->value[at.id];
+    const value *v = value_of(e, at);
+    if (!v) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->plan->n_nodes);
     if (!v->live) return lk_error(LK_EINPUT, "%s: %s (value %d) is not needed for any output and was not computed", call, label(&v->node), at.id);
     if (!v->output && !is_leaf(&v->node)) return lk_error(LK_EINPUT, "%s: %s (value %d) is neither an output nor a leaf; name it in lk_exec_new", call, label(&v->node), at.id);
     if (n != lk_numel(v->node.shape))
@@ -369,7 +386,7 @@ static lk_err find_readable(lk_exec *e, const char *call, lk_val at, int64_t n, 
 lk_err lk_exec_get(lk_exec *e, lk_val at, float *x, int64_t n) {
     const value *v;
     LK_TRY(find_readable(e, "lk_exec_get", at, n, &v));
-    const void *data = address(e, at.id);
+    const void *data = address(e, e->plan->turn_of[at.id]);
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (float)((const int64_t *)data)[i];
     else if (e->backend->element_bytes == 8) narrow(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);
@@ -378,7 +395,7 @@ lk_err lk_exec_get(lk_exec *e, lk_val at, float *x, int64_t n) {
 lk_err lk_exec_get_f64(lk_exec *e, lk_val at, double *x, int64_t n) {
     const value *v;
     LK_TRY(find_readable(e, "lk_exec_get_f64", at, n, &v));
-    const void *data = address(e, at.id);
+    const void *data = address(e, e->plan->turn_of[at.id]);
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (double)((const int64_t *)data)[i];
     else if (e->backend->element_bytes == 4) widen(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);

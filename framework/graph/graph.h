@@ -192,13 +192,23 @@ typedef struct {
     lk_slot *slot;         /* by node id; bytes 0 for leaves */
     int64_t arena_bytes;   /* what the executor allocates, exactly */
     int64_t by_class[LK_MEM_CLASSES];
-    int64_t flops;
+    int64_t flops;         /* recomputation included */
     lk_arena *memory;
+    /* What is executed, in order: the graph's nodes, and those that are computed again where the budget asked for it. The
+     * inputs of turn[i] are turns. Without recomputation turn i is node i. */
+    int n_turns; const lk_node *turn;
+    const int *node_of;    /* by turn */
+    const int *turn_of;    /* by node: its first turn */
+    const bool *turn_live;
+    const lk_slot *place;  /* by turn; node and last are turns */
+    int64_t recomputed_flops; int recomputed;   /* nodes computed a second time */
 } lk_plan;
 typedef struct {
     int element_bytes;                      /* 4; the fp64 oracle plans with 8 */
     int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);  /* from the backend; NULL: 0 */
     int threads;
+    int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
+                                            /* a budget that cannot be met gives the smallest plan found */
 } lk_plan_opts;
 /* by_class counts live leaves; ACTIVATION + GRADIENT = arena_bytes. An output that is LK_NONE is an error. */
 lk_err lk_plan_new(lk_graph *, const lk_val *outputs, int n, lk_plan_opts, lk_plan **);

@@ -4,45 +4,60 @@
  * outputs live to the end. Views, effects and leaves own no memory: a view lies in its source, an effect in the param it
  * writes. An elementwise node takes over the buffer of an input of its own shape that dies there. Buffers are placed
  * largest first into the tightest gap that is free throughout their life (greedy best fit by size; Pisarchyk and Lee,
- * "Efficient memory management for deep neural net inference", 2020). A plan changes no bit. */
-#include "graph/internal.h"
+ * "Efficient memory management for deep neural net inference", 2020). Where a budget asks for it, forward values are
+ * computed again in the gradient (remat.c). A plan changes no bit. */
+#include "graph/remat.h"
 
 enum { LK_ALIGN = 64 };
-typedef struct { int first, last, owner; int64_t bytes, offset; } buffer;   /* life in node ids, both ends included */
-typedef struct {
-    lk_graph *g;
-    lk_plan *plan;
+typedef struct { int first, last, owner; int64_t bytes, offset; } buffer;   /* life in turns, both ends included */
+typedef struct {           /* one program, planned; "id" below is a turn */
+    const lk_graph *g;
+    lk_program program;
     lk_plan_opts opts;
-    int *root;             /* by id: the node whose storage holds the value */
+    lk_arena *scratch;
+    bool *live;
+    int *root;             /* by id: the turn whose storage holds the value */
     int64_t *skip;         /* by id: bytes from the start of that storage */
-    int *last;             /* by root id: last reader; n_nodes for outputs */
+    int *last;             /* by root id: last reader; n for outputs */
     int *buffer_of;        /* by root id: index into buffers, -1 none */
+    int *turn_of;          /* by node */
     buffer *buffers; int n_buffers;
+    int64_t arena_bytes;
 } planner;
 
-static int traits(const planner *p, int id) { return lk_op_traits(p->g->node[id].op); }
+static const lk_node *node_at(const planner *p, int id) { return &p->program.node[id]; }
+static int traits(const planner *p, int id) { return lk_op_traits(node_at(p, id)->op); }
 static int64_t padded(int64_t bytes) { return (bytes + LK_ALIGN - 1) / LK_ALIGN * LK_ALIGN; }
 static int element(const planner *p, const lk_node *n) { return n->dtype == LK_I64 ? 8 : p->opts.element_bytes; }
-static int64_t value_bytes(const planner *p, int id) { return lk_numel(p->g->node[id].shape) * element(p, &p->g->node[id]); }
+static int64_t value_bytes(const planner *p, int id) { return lk_numel(node_at(p, id)->shape) * element(p, node_at(p, id)); }
 
 /* ---- liveness ------------------------------------------------------------------------------------------ */
-static lk_err mark_live(planner *p, const lk_val *outputs, int n) {
-    int count = p->plan->n_nodes;
+static lk_err mark_live(const lk_graph *g, const lk_val *outputs, int n, bool *live) {
     for (int i = 0; i < n; i++) {
-        if (!lk_graph_node(p->g, outputs[i])) return lk_error(LK_ESTATE, "plan: output %d of %d is not a value of this graph (LK_NONE)", i, n);
-        p->plan->live[outputs[i].id] = true;
+        if (!lk_graph_node(g, outputs[i])) return lk_error(LK_ESTATE, "plan: output %d of %d is not a value of this graph (LK_NONE)", i, n);
+        live[outputs[i].id] = true;
     }
-    for (int id = count - 1; id >= 0; id--) {
-        if (traits(p, id) & T_EFFECT) p->plan->live[id] = true;
-        const lk_node *node = &p->g->node[id];
-        for (int i = 0; p->plan->live[id] && i < node->n_in; i++) p->plan->live[node->in[i].id] = true;
+    for (int id = g->count - 1; id >= 0; id--) {
+        const lk_node *node = &g->node[id];
+        if (lk_op_traits(node->op) & T_EFFECT) live[id] = true;
+        for (int i = 0; live[id] && i < node->n_in; i++) live[node->in[i].id] = true;
     }
     return LK_OK;
 }
+/* A node none of whose readers is left (all read copies) does not run. */
+static void find_turns(planner *p, const bool *live_nodes, const lk_val *outputs, int n_outputs) {
+    for (int id = p->program.n - 1; id >= 0; id--) p->turn_of[p->program.of[id]] = id;
+    for (int i = 0; i < n_outputs; i++) p->live[p->turn_of[outputs[i].id]] = true;
+    for (int id = p->program.n - 1; id >= 0; id--) {
+        const lk_node *node = node_at(p, id);
+        if (traits(p, id) & T_EFFECT || (traits(p, id) & T_LEAF && live_nodes[p->program.of[id]])) p->live[id] = true;
+        for (int i = 0; p->live[id] && i < node->n_in; i++) p->live[node->in[i].id] = true;
+    }
+}
 
 static void find_roots(planner *p) {
-    for (int id = 0; id < p->plan->n_nodes; id++) {
-        const lk_node *n = &p->g->node[id];
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *n = node_at(p, id);
         p->root[id] = id;
         if (!(traits(p, id) & (T_VIEW | T_EFFECT))) continue;
         int source = n->in[0].id;
@@ -52,34 +67,34 @@ static void find_roots(planner *p) {
 }
 
 static void find_last_readers(planner *p, const lk_val *outputs, int n) {
-    for (int id = 0; id < p->plan->n_nodes; id++) {
-        const lk_node *node = &p->g->node[id];
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *node = node_at(p, id);
         p->last[id] = id;
-        if (!p->plan->live[id] || traits(p, id) & T_VIEW) continue;
+        if (!p->live[id] || traits(p, id) & T_VIEW) continue;
         for (int i = 0; i < node->n_in; i++) p->last[p->root[node->in[i].id]] = id;
     }
-    for (int i = 0; i < n; i++) p->last[p->root[outputs[i].id]] = p->plan->n_nodes;
+    for (int i = 0; i < n; i++) p->last[p->root[p->turn_of[outputs[i].id]]] = p->program.n;
 }
 
 /* ---- buffers --------------------------------------------------------------------------------------------- */
 /* The root of the input whose buffer node id may overwrite, or -1. Its other inputs may lie in the same buffer only
  * element for element. */
 static int overwritable(const planner *p, int id) {
-    const lk_node *n = &p->g->node[id];
+    const lk_node *n = node_at(p, id);
     for (int i = 0; (traits(p, id) & T_EW) && i < n->n_in; i++) {
         int r = p->root[n->in[i].id];
         bool fits = p->buffer_of[r] >= 0 && p->last[r] == id && value_bytes(p, r) == value_bytes(p, id);
         for (int j = 0; fits && j < n->n_in; j++)
-            if (p->root[n->in[j].id] == r) fits = lk_shape_eq(lk_shape_of(p->g, n->in[j]), n->shape);
+            if (p->root[n->in[j].id] == r) fits = lk_shape_eq(node_at(p, n->in[j].id)->shape, n->shape);
         if (fits) return r;
     }
     return -1;
 }
 
 static void make_buffers(planner *p) {
-    for (int id = 0; id < p->plan->n_nodes; id++) {
+    for (int id = 0; id < p->program.n; id++) {
         p->buffer_of[id] = -1;
-        if (!p->plan->live[id] || traits(p, id) & (T_LEAF | T_VIEW | T_EFFECT)) continue;
+        if (!p->live[id] || traits(p, id) & (T_LEAF | T_VIEW | T_EFFECT)) continue;
         int r = overwritable(p, id);
         if (r < 0) {
             p->buffers[p->n_buffers] = (buffer){.first = id, .owner = id, .bytes = padded(value_bytes(p, id))};
@@ -120,31 +135,106 @@ static void place_buffers(planner *p) {
         while (at > 0 && placed[at - 1]->offset > b->offset) at--;
         memmove(placed + at + 1, placed + at, sizeof *placed * (size_t)(i - at));
         placed[at] = b;
-        if (b->offset + b->bytes > p->plan->arena_bytes) p->plan->arena_bytes = b->offset + b->bytes;
+        if (b->offset + b->bytes > p->arena_bytes) p->arena_bytes = b->offset + b->bytes;
     }
     free(order);
     free(placed);
 }
 
-/* ---- the result -------------------------------------------------------------------------------------------- */
-static void fill_slots(planner *p) {
-    for (int id = 0; id < p->plan->n_nodes; id++) {
-        int r = p->root[id], b = p->buffer_of[r];
-        lk_slot *s = &p->plan->slot[id];
-        *s = (lk_slot){.node = id, .last = p->last[r]};
-        if (!p->plan->live[id] || b < 0) continue;
-        s->offset = p->buffers[b].offset + p->skip[id];
-        s->bytes = value_bytes(p, id);
+/* ---- one program ------------------------------------------------------------------------------------------- */
+static planner plan_program(const lk_graph *g, lk_program program, const bool *live_nodes, const lk_val *outputs, int n, lk_plan_opts opts, lk_arena *scratch) {
+    size_t count = (size_t)program.n + 1;
+    planner p = {.g = g, .program = program, .opts = opts, .scratch = scratch};
+    p.live = lk_alloc(scratch, count * sizeof *p.live);
+    p.root = lk_alloc(scratch, count * sizeof *p.root);
+    p.skip = lk_alloc(scratch, count * sizeof *p.skip);
+    p.last = lk_alloc(scratch, count * sizeof *p.last);
+    p.buffer_of = lk_alloc(scratch, count * sizeof *p.buffer_of);
+    p.buffers = lk_alloc(scratch, count * sizeof *p.buffers);
+    p.turn_of = lk_alloc(scratch, ((size_t)g->count + 1) * sizeof *p.turn_of);
+    find_turns(&p, live_nodes, outputs, n);
+    find_roots(&p);
+    find_last_readers(&p, outputs, n);
+    make_buffers(&p);
+    place_buffers(&p);
+    return p;
+}
+
+/* ---- recomputation until the budget is met ------------------------------------------------------------------ */
+typedef struct { const lk_graph *g; const bool *live; const lk_val *outputs; int n; lk_plan_opts opts; } request;
+
+static planner plan_with(const request *q, lk_remat how) {
+    lk_arena *scratch = lk_arena_new();
+    lk_program program = lk_program_remat(scratch, q->g, q->live, q->outputs, q->n, q->opts.element_bytes, how);
+    return plan_program(q->g, program, q->live, q->outputs, q->n, q->opts, scratch);
+}
+/* The smaller of two plans in `best`, the other is freed. True if it was the new one. */
+static bool keep_smaller(planner *best, planner p) {
+    bool better = p.arena_bytes < best->arena_bytes;
+    lk_arena_free(better ? best->scratch : p.scratch);
+    if (better) *best = p;
+    return better;
+}
+/* No contraction twice; else the number of segments that makes the plan smallest, and of those as few as the budget allows. */
+static planner plan_within(const request *q, planner plain) {
+    static const int counts[] = {4, 6, 8, 12, 16, 24, 36, LK_MAX_SEGMENTS};
+    planner best = plain;
+    int segments = 0;
+    keep_smaller(&best, plan_with(q, (lk_remat){0}));
+    if (best.arena_bytes <= q->opts.arena_budget) return best;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (keep_smaller(&best, plan_with(q, (lk_remat){counts[i], counts[i]}))) segments = counts[i];
+    for (int from = 1, to = segments; from < to && best.arena_bytes <= q->opts.arena_budget;) {
+        int dropped = (from + to) / 2;
+        planner p = plan_with(q, (lk_remat){segments, dropped});
+        bool fits = p.arena_bytes <= q->opts.arena_budget;
+        lk_arena_free(fits ? best.scratch : p.scratch);
+        if (fits) best = p, to = dropped; else from = dropped + 1;
     }
+    return best;
+}
+
+/* ---- the result -------------------------------------------------------------------------------------------- */
+static void fill_slots(const planner *p, lk_plan *plan) {
+    lk_slot *place = lk_alloc(plan->memory, ((size_t)p->program.n + 1) * sizeof *place);
+    for (int id = 0; id < p->program.n; id++) {
+        int r = p->root[id], b = p->buffer_of[r];
+        place[id] = (lk_slot){.node = id, .last = p->last[r]};
+        if (!p->live[id] || b < 0) continue;
+        place[id].offset = p->buffers[b].offset + p->skip[id];
+        place[id].bytes = value_bytes(p, id);
+    }
+    plan->place = place;
+    for (int id = 0; id < plan->n_nodes; id++) {
+        plan->slot[id] = place[p->turn_of[id]];
+        plan->slot[id].node = id;
+    }
+}
+static void fill_turns(const planner *p, lk_plan *plan) {
+    size_t count = (size_t)p->program.n + 1;
+    lk_node *turn = lk_alloc(plan->memory, count * sizeof *turn);
+    int *node_of = lk_alloc(plan->memory, count * sizeof *node_of), *turn_of = lk_alloc(plan->memory, ((size_t)plan->n_nodes + 1) * sizeof *turn_of);
+    bool *live = lk_alloc(plan->memory, count * sizeof *live);
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *n = node_at(p, id);
+        lk_val *in = lk_alloc(plan->memory, (size_t)n->n_in * sizeof *in + 1);
+        if (n->n_in) memcpy(in, n->in, (size_t)n->n_in * sizeof *in);
+        turn[id] = *n;
+        turn[id].in = in;
+        node_of[id] = p->program.of[id];
+        live[id] = p->live[id];
+    }
+    memcpy(turn_of, p->turn_of, (size_t)plan->n_nodes * sizeof *turn_of);
+    plan->n_turns = p->program.n; plan->turn = turn; plan->node_of = node_of; plan->turn_of = turn_of; plan->turn_live = live;
 }
 
 /* Gradients' share of the arena is what they hold when most is held; the rest counts as activations. */
 static int64_t gradients_at_peak(const planner *p) {
-    int n = p->plan->n_nodes;
+    int n = p->program.n;
     int64_t *all = lk_xcalloc((size_t)n + 2, sizeof *all), *gradient = lk_xcalloc((size_t)n + 2, sizeof *gradient);
     for (int i = 0; i < p->n_buffers; i++) {
         const buffer *b = &p->buffers[i];
-        int64_t *lists[2] = {all, p->g->node[b->owner].mem == LK_MEM_GRADIENT ? gradient : NULL};
+        int64_t *lists[2] = {all, node_at(p, b->owner)->mem == LK_MEM_GRADIENT ? gradient : NULL};
         for (int k = 0; k < 2; k++)
             if (lists[k]) lists[k][b->first] += b->bytes, lists[k][b->last + 1] -= b->bytes;
     }
@@ -174,19 +264,21 @@ int64_t lk_node_flops(const lk_graph *g, const lk_node *n) {
     }
 }
 
-static void fill_totals(planner *p) {
-    lk_plan *plan = p->plan;
+static void fill_totals(const planner *p, lk_plan *plan) {
     int64_t work = 0;
-    for (int id = 0; id < plan->n_nodes; id++) {
-        const lk_node *n = &p->g->node[id];
-        if (!plan->live[id]) continue;
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *n = &p->g->node[p->program.of[id]];
+        if (!p->live[id]) continue;
         if (traits(p, id) & T_LEAF) plan->by_class[n->mem] += value_bytes(p, id);
-        plan->flops += lk_node_flops(p->g, n);
-        bool runs = !(traits(p, id) & (T_LEAF | T_VIEW));
+        int64_t flops = lk_node_flops(p->g, n);
+        bool again = p->turn_of[p->program.of[id]] != id && p->live[p->turn_of[p->program.of[id]]], runs = !(traits(p, id) & (T_LEAF | T_VIEW));
+        plan->flops += flops;
+        if (again && runs) plan->recomputed++, plan->recomputed_flops += flops;
         int64_t need = runs && p->opts.workspace ? p->opts.workspace(p->g, n, p->opts.threads) : 0;
         if (need > work) work = need;
     }
     int64_t gradient = gradients_at_peak(p);
+    plan->arena_bytes = p->arena_bytes;
     plan->by_class[LK_MEM_GRADIENT] += gradient;
     plan->by_class[LK_MEM_ACTIVATION] += plan->arena_bytes - gradient;
     plan->by_class[LK_MEM_WORKSPACE] = work;
@@ -195,31 +287,24 @@ static void fill_totals(planner *p) {
 lk_err lk_plan_new(lk_graph *g, const lk_val *outputs, int n, lk_plan_opts opts, lk_plan **out) {
     *out = NULL;
     LK_TRY(lk_graph_error(g));
-    lk_arena *memory = lk_arena_new(), *scratch = lk_arena_new();
+    lk_arena *memory = lk_arena_new();
     size_t count = (size_t)g->count + 1;
     lk_plan *plan = lk_alloc(memory, sizeof *plan);
     *plan = (lk_plan){.n_nodes = g->count, .memory = memory};
     plan->live = lk_alloc(memory, count * sizeof *plan->live);
     plan->slot = lk_alloc(memory, count * sizeof *plan->slot);
     if (opts.element_bytes <= 0) opts.element_bytes = 4;
-    planner p = {.g = g, .plan = plan, .opts = opts};
-    p.root = lk_alloc(scratch, count * sizeof *p.root);
-    p.skip = lk_alloc(scratch, count * sizeof *p.skip);
-    p.last = lk_alloc(scratch, count * sizeof *p.last);
-    p.buffer_of = lk_alloc(scratch, count * sizeof *p.buffer_of);
-    p.buffers = lk_alloc(scratch, count * sizeof *p.buffers);
-    lk_err err = mark_live(&p, outputs, n);
-    if (!err) {
-        find_roots(&p);
-        find_last_readers(&p, outputs, n);
-        make_buffers(&p);
-        place_buffers(&p);
-        fill_slots(&p);
-        fill_totals(&p);
-        *out = plan;
-    } else lk_arena_free(memory);
-    lk_arena_free(scratch);
-    return err;
+    lk_err err = mark_live(g, outputs, n, plan->live);
+    if (err) { lk_arena_free(memory); return err; }
+    lk_arena *scratch = lk_arena_new();
+    planner p = plan_program(g, lk_program_plain(scratch, g), plan->live, outputs, n, opts, scratch);
+    if (opts.arena_budget > 0 && p.arena_bytes > opts.arena_budget) p = plan_within(&(request){g, plan->live, outputs, n, opts}, p);
+    fill_turns(&p, plan);
+    fill_slots(&p, plan);
+    fill_totals(&p, plan);
+    lk_arena_free(p.scratch);
+    *out = plan;
+    return LK_OK;
 }
 
 void lk_plan_free(lk_plan *plan) {
