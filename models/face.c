@@ -232,7 +232,7 @@ lk_err lk_faces_count(lk_faces *f, const lk_image *im, int size, double threshol
     free(in); free(raw); free(boxes);
     return e;
 }
-static lk_err find_landmarks(lk_faces *f, const lk_image *im, lk_face *face) {
+lk_err lk_faces_landmarks(lk_faces *f, const lk_image *im, lk_face *face) {
     LK_TRY(network_new(f, "face_landmark_68", build_landmarks, 0, 1, 112, &f->landmarks));
     /* The box clipped to the picture, then centred in a zero-padded square. */
     int x0 = (int)fmax(0, face->x0), y0 = (int)fmax(0, face->y0), x1 = (int)fmin(im->w, face->x1 + 0.999999), y1 = (int)fmin(im->h, face->y1 + 0.999999);
@@ -257,7 +257,7 @@ lk_err lk_faces_find(lk_faces *f, const lk_image *im, int size, double threshold
     int n;
     LK_TRY(lk_faces_count(f, im, size, threshold, 1, face, &n));
     *found = n == 1;
-    return *found ? find_landmarks(f, im, face) : LK_OK;
+    return *found ? lk_faces_landmarks(f, im, face) : LK_OK;
 }
 
 /* ---- embeddings ------------------------------------------------------------------------------------------- */

@@ -23,6 +23,9 @@ lk_err lk_faces_find(lk_faces *, const lk_image *, int size, double threshold, l
 /* All boxes above the threshold after non-maximum suppression (IoU .4), best first; no landmarks. *n of at most `most`. */
 lk_err lk_faces_count(lk_faces *, const lk_image *, int size, double threshold, int most, lk_face *, int *n);
 
+/* The 68 points of a face whose box is given. */
+lk_err lk_faces_landmarks(lk_faces *, const lk_image *, lk_face *);
+
 /* Similarity (a, -b, tx; b, a, ty) that carries n source points to destination points with the least squared error (Umeyama 1991;
  * in the plane a complex division). */
 void lk_similarity(const double (*from)[2], const double (*to)[2], int n, double m[6]);

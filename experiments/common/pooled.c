@@ -1,5 +1,6 @@
 /* Distribution distances and rank-1 identification over the pictures of an arm. */
 #include "experiments/common/pooled.h"
+#include "metrics/attributes.h"
 #include "metrics/metrics.h"
 #include "models/face_set.h"
 #include <math.h>
@@ -28,7 +29,8 @@ static lk_err embed(lk_faces *f, const float *frames, int n, float *e[LK_RECOGNI
     }
     return LK_OK;
 }
-static lk_err open_gallery(const lk_arms *a, const lk_dataset *d, lk_faces *f, gallery *g) {
+/* Base photos also fit the attribute classifier. */
+static lk_err open_gallery(const lk_arms *a, const lk_dataset *d, lk_faces *f, gallery *g, lk_attributes **attributes) {
     int *photos = lk_xcalloc((size_t)lk_dataset_count(d), sizeof *photos), k;
     const char *const *base;
     int n_base = lk_dataset_subjects(d, "base", &base);
@@ -45,6 +47,8 @@ static lk_err open_gallery(const lk_arms *a, const lk_dataset *d, lk_faces *f, g
     free(photos);
     if (e) return e;
     e = embed(f, set.frame, g->n, g->e);
+    lk_face_set base_set = {set.n - g->real, set.photo + g->real, set.face + g->real, set.frame + (size_t)g->real * LK_FRAME_SIZE, set.inside + (size_t)g->real * LK_FRAME * LK_FRAME};
+    if (!e) e = lk_attributes_new(f, d, &base_set, attributes);
     lk_face_set_free(&set);
     return e;
 }
@@ -57,7 +61,16 @@ static bool right_person(const gallery *g, lk_recogniser r, const float *e, cons
     }
     return !strcmp(g->who[best], who);
 }
-static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g, lk_pooled *out) {
+static lk_err check_captions(lk_sweep *s, int run, lk_attributes *attributes, const float *frames, int n, lk_pooled *out) {
+    int64_t stated[LK_ATTRIBUTE_KINDS] = {0}, confirmed[LK_ATTRIBUTE_KINDS] = {0};
+    const char **captions = lk_xcalloc((size_t)n, sizeof *captions);
+    for (int i = 0; i < n; i++) { captions[i] = lk_run_get_sample_text(lk_sweep_run(s, run), "prompt", i); if (!captions[i]) captions[i] = ""; }
+    lk_err e = lk_attributes_check(attributes, frames, captions, n, stated, confirmed);
+    for (int k = 0; k < LK_ATTRIBUTE_KINDS; k++) { out->stated += stated[k]; out->confirmed += confirmed[k]; }
+    free(captions);
+    return e;
+}
+static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g, lk_attributes *attributes, lk_pooled *out) {
     int dim = lk_recogniser_dim(LK_DLIB), most = 0;
     double *features = NULL, *real = lk_xmalloc(sizeof(double) * (size_t)(g->real * dim)), judge = 0, witness = 0;
     lk_err e = LK_OK;
@@ -70,6 +83,7 @@ static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g,
             e = lk_strip_read(lk_sweep_run_path(a->sweep, run, "samples.png"), &frames, &n);
             if (e) break;
             e = embed(f, frames, n, emb);
+            if (!e) e = check_captions(a->sweep, run, attributes, frames, n, out);
             free(frames);
             if (out->n + n > most) { most = (int)(out->n + n) * 2; features = lk_xrealloc(features, sizeof(double) * (size_t)(most * dim)); }
             for (int i = 0; i < n && !e; i++) {
@@ -100,12 +114,14 @@ lk_err lk_pooled_of(const lk_arms *a, const char *dataset, lk_pooled out[LK_MAX_
     lk_dataset *d = NULL;
     lk_faces *f = NULL;
     gallery g = {0};
+    lk_attributes *attributes = NULL;
     lk_err e = lk_dataset_load(dataset, &d);
     if (!e) e = lk_faces_new("models/faces", lk_sweep_pool(a->sweep), &f);
-    if (!e) e = open_gallery(a, d, f, &g);
-    for (int i = 0; i < a->n_arms && !e; i++) e = pool_arm(a, i, f, &g, &out[i]);
+    if (!e) e = open_gallery(a, d, f, &g, &attributes);
+    for (int i = 0; i < a->n_arms && !e; i++) e = pool_arm(a, i, f, &g, attributes, &out[i]);
     for (int r = 0; r < LK_RECOGNISERS; r++) free(g.e[r]);
     free(g.who);
+    lk_attributes_free(attributes);
     lk_faces_free(f);
     lk_dataset_free(d);
     return e;

@@ -9,6 +9,7 @@ typedef struct {
     bool few;
     double kid, kid_se;               /* full U-statistic */
     double rank1_judge, rank1_witness;
+    int64_t stated, confirmed;        /* attributes that the captions state, and those the attribute classifier sees */
 } lk_pooled;
 /* Reads every run's samples.png again. The gallery of 40 people: test photos of the swept people, all photos of the base split. */
 lk_err lk_pooled_of(const lk_arms *, const char *dataset, lk_pooled out[LK_MAX_ARMS]);
