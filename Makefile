@@ -44,7 +44,7 @@ TEST_LIBS := $(shell pkg-config --libs cunit 2>/dev/null || echo -lcunit)
 
 # ---- flags. The last ones are docs/numerics.md rule 1 and win over the user's.
 LK_CF := -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wno-missing-field-initializers -Iframework -I. $(PKG_CF) -MMD -MP \
-         $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+         $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation)
 LK_FP := -fno-fast-math -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lto
 LK_LD := $(if $(SAN),-fsanitize=$(SAN))
 ISA_scalar := -mfma -mno-avx512f -fno-tree-vectorize
@@ -82,7 +82,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 define isa_rule
 $(BUILD)/framework/backend/cpu/kernels/%.$(1).o: framework/backend/cpu/kernels/%.c $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LK_CF) -O3 $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
+	$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LK_CF) $(if $(SAN),-O1,-O3) $$(LK_FP) $$(ISA_$(1)) -DLK_ISA=$(1) -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 $(BUILD)/framework/backend/cpu/backend_cpu.o: $(KERNEL_SRC)

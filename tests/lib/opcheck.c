@@ -229,7 +229,7 @@ static void check_gradients(subject *s, const char *order, lk_val scalar, int n,
     for (int i = 0; i < n; i++) {
         leaf *l = &s->leaves[leaf_of[i]];
         double *g = lk_ok(grad[i]) ? read_value(s, &all, grad[i]) : lk_xcalloc((size_t)l->n, sizeof *g);
-        double got[MAX_DIFFERENCES], want[MAX_DIFFERENCES], error;
+        double got[MAX_DIFFERENCES], want[MAX_DIFFERENCES], error = 0;
         int m = 0;
         for (; m < MAX_DIFFERENCES && m < l->n; m++) {
             int64_t at = l->n <= MAX_DIFFERENCES ? m : (int64_t)(op_uniform(&r) * (double)l->n);
