@@ -6,7 +6,7 @@
 #include "harness/internal.h"
 #include <ctype.h>
 #include <dirent.h>
-#include <gsl/gsl_cdf.h>
+#include "metrics/metrics.h"        /* lk_t_quantile */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +157,7 @@ static void compare_samples(const lk_run *a, const lk_run *b) {
         for (int64_t k = 0; x && y && k < rows; k++) if (isfinite(y[k] - x[k])) square += (y[k] - x[k] - mean) * (y[k] - x[k] - mean);
         if (!m || (mean == 0 && square == 0)) continue;
         if (m < 2) { printf("  samples/%s: B - A = %+.4g (one pair)\n", names[i], mean); continue; }
-        double half = gsl_cdf_tdist_Pinv(0.975, (double)(m - 1)) * sqrt(square / (double)(m - 1) / (double)m);
+        double half = lk_t_quantile(0.975, (double)(m - 1)) * sqrt(square / (double)(m - 1) / (double)m);
         printf("  samples/%s: B - A = %+.4g, 95 %% interval %+.4g to %+.4g over %lld pairs\n", names[i], mean, mean - half, mean + half, (long long)m);
     }
 }

@@ -1,5 +1,5 @@
 /* Identities, source ids and the syntax of values. Oracle of an identity: its text written out by hand. */
-#include "harness_tools.h"
+#include "tests/harness/harness_tools.h"
 
 static lk_err nothing(lk_ctx *c) { (void)c; return LK_OK; }
 static const lk_axis axes[] = {{"rank", "0,1,2,4", .in = {[LK_TINY] = "1"}}, {"subject", "s08..s11", .in = {[LK_TINY] = "s08"}}, {"seed", "0..5", .in = {[LK_TINY] = "3"}, .open = true}, {0}};

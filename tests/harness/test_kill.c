@@ -1,7 +1,7 @@
 /* SIGKILL at random moments, of the parent or of a run's process: every run file opens at every moment, no finished run is
  * lost or done twice, and the digests at the end are those of an undisturbed sweep. 30 kills here; LK_KILLS=300 is the
  * long form (make soak). A histogram of the phase each kill met is printed. */
-#include "harness_tools.h"
+#include "tests/harness/harness_tools.h"
 #include <time.h>
 
 enum { PHASE_START, PHASE_BEFORE_CHECKPOINT, PHASE_BETWEEN_CHECKPOINTS, PHASE_ALL_DONE, PHASES };

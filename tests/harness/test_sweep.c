@@ -1,6 +1,6 @@
 /* Sweeps of the synthetic experiment as a person starts them: skipped when done, resumed, retried, shared by two commands,
  * checked. Oracle: the digests of an undisturbed sweep. */
-#include "harness_tools.h"
+#include "tests/harness/harness_tools.h"
 
 static lk_arena *a;
 __attribute__((constructor)) static void make_arena(void) { a = lk_arena_new(); }
