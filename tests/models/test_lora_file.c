@@ -1,0 +1,153 @@
+/* Adapters without a graph: the SVD against a delta made with known singular values, merging against the peer's merged outputs' weights
+ * (W + s BA summed here by hand), extraction as merging's inverse, mixing and halves against their definitions. */
+#include "tests/lib/lk_test.h"
+#include "models/lora_file.h"
+
+enum { ROWS = 6, COLUMNS = 9 };
+
+/* Rows of a Sylvester-like orthonormal set: cosines, so that u and v are orthonormal to rounding. */
+static double cosine(int n, int k, int i) { return (k ? sqrt(2.0 / n) : sqrt(1.0 / n)) * cos(M_PI * (i + 0.5) * k / n); }
+
+/* A LoRA file in memory, rank 3, whose delta is sum_k s_k u_k v_k'. */
+static const double singular[3] = { 4, 1, 0.25 };
+static lk_lora_file known(lk_arena *arena, lk_lora_part *p, double mirror) {
+    *p = (lk_lora_part){ .name = "to_q", .r = 3, .alpha = 6 };
+    p->t[LK_SLOT_A] = (lk_lora_array){ LK_SHAPE(3, COLUMNS), lk_alloc(arena, 3 * COLUMNS * sizeof(float)) };
+    p->t[LK_SLOT_B] = (lk_lora_array){ LK_SHAPE(ROWS, 3), lk_alloc(arena, ROWS * 3 * sizeof(float)) };
+    for (int k = 0; k < 3; k++) {
+        for (int j = 0; j < COLUMNS; j++) p->t[LK_SLOT_A].x[k * COLUMNS + j] = (float)(mirror * cosine(COLUMNS, k + 1, j));
+        for (int i = 0; i < ROWS; i++) p->t[LK_SLOT_B].x[i * 3 + k] = (float)(mirror * singular[k] / 2 * cosine(ROWS, k, i));      /* scale 2 */
+    }
+    return (lk_lora_file){ .arena = arena, .path = "known", .kind = LK_LORA, .n = 1, .part = p, .component = "unet" };
+}
+
+static double away(const lk_lora_file *f, int terms) {
+    double d[ROWS * COLUMNS], worst = 0;
+    lk_lora_part_delta(f, &f->part[0], d);
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++) {
+            double want = 0;
+            for (int k = 0; k < terms; k++) want += singular[k] * cosine(ROWS, k, i) * cosine(COLUMNS, k + 1, j);
+            worst = fmax(worst, fabs(d[i * COLUMNS + j] - want));
+        }
+    return worst;
+}
+
+TEST(resizing_keeps_the_largest_singular_values) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p;
+    lk_lora_file f = known(arena, &p, 1), *out;
+    double kept, all = 16 + 1 + 1.0 / 16;
+    CHECK(away(&f, 3) < 1e-6);
+    for (int r = 1; r <= 4; r++) {
+        CHECK_OK(lk_lora_file_resize(&f, r, &out, &kept));
+        CHECK(out->part[0].r == (r < 3 ? r : 3) && out->part[0].alpha == out->part[0].r);
+        CHECK_CLOSE(away(out, r < 3 ? r : 3), 0, 2e-6);                     /* halves are rounded to binary32: 4 x 2^-24, some products */
+        if (r < 3) CHECK(away(out, r + 1) > 0.02);              /* the next term is missing */
+        CHECK_CLOSE(kept, r == 1 ? 16 / all : r == 2 ? 17 / all : 1, 1e-6);
+        lk_lora_file_free(out);
+    }
+    CHECK_FAILS(lk_lora_file_resize(&f, 0, &out, &kept), "expected at least 1");
+    lk_arena_free(arena);
+}
+
+TEST(the_sign_of_the_factors_is_settled) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p, q;
+    lk_lora_file f = known(arena, &p, 1), g = known(arena, &q, -1), *x, *y;
+    double kept;
+    CHECK_OK(lk_lora_file_resize(&f, 3, &x, &kept));
+    CHECK_OK(lk_lora_file_resize(&g, 3, &y, &kept));
+    for (int i = 0; i < 3 * COLUMNS; i++) CHECK_CLOSE(x->part[0].t[LK_SLOT_A].x[i], y->part[0].t[LK_SLOT_A].x[i], 1e-5);
+    lk_lora_file_free(x);
+    lk_lora_file_free(y);
+    lk_arena_free(arena);
+}
+
+TEST(mixing_adds_weighted_deltas) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p, q;
+    lk_lora_file f = known(arena, &p, 1), g = known(arena, &q, -1), *out;
+    CHECK_OK(lk_lora_file_mix((const lk_lora_file *[]){ &f, &g }, (double[]){ 0.25, 0.75 }, 2, &out));
+    CHECK(out->part[0].r == 6);
+    CHECK_CLOSE(away(out, 3), 0, 2e-6);                         /* g's delta is f's: both factors are mirrored */
+    lk_lora_file_free(out);
+    CHECK_OK(lk_lora_file_mix((const lk_lora_file *[]){ &f, &g }, (double[]){ 1, 0.75 }, 2, &out));
+    CHECK(away(out, 3) > 0.5);
+    lk_lora_file_free(out);
+    lk_arena_free(arena);
+}
+
+/* Halfway between (A, B) and (-A, -B) both halves vanish, though the deltas are equal: not the interpolation of deltas. */
+TEST(halves_are_interpolated_each_for_itself) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p, q;
+    lk_lora_file f = known(arena, &p, 1), g = known(arena, &q, -1), *out;
+    CHECK_OK(lk_lora_file_halves(&f, &g, 0.5, &out));
+    for (int i = 0; i < 3 * COLUMNS; i++) CHECK(out->part[0].t[LK_SLOT_A].x[i] == 0);
+    lk_lora_file_free(out);
+    CHECK_OK(lk_lora_file_halves(&f, &g, 0, &out));
+    CHECK_CLOSE(away(out, 3), 0, 1e-6);
+    lk_lora_file_free(out);
+    q.alpha = 5;
+    CHECK_FAILS(lk_lora_file_halves(&f, &g, 0.5, &out), "equal shape, rank and alpha");
+    lk_arena_free(arena);
+}
+
+static void write_weights(const char *path, const float *w, const float *bias) {
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { .name = "to_q.weight", .dtype = LK_ST_F32, .rank = 2, .d = { ROWS, COLUMNS }, .data = w },
+                                               { .name = "to_q.bias", .dtype = LK_ST_F32, .rank = 1, .d = { ROWS }, .data = bias } }, 2, NULL));
+}
+
+TEST(extraction_undoes_merging) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p;
+    lk_lora_file f = known(arena, &p, 1), *out;
+    float w[ROWS * COLUMNS], merged[ROWS * COLUMNS], bias[ROWS] = { 0 };
+    double delta[ROWS * COLUMNS], kept;
+    char a[512], b[512];
+    lk_st *from, *to;
+    for (int i = 0; i < ROWS * COLUMNS; i++) merged[i] = w[i] = (float)(i % 7) - 3;
+    lk_lora_part_delta(&f, &p, delta);
+    lk_lora_part_merge(&f, &p, 1, merged);
+    for (int i = 0; i < ROWS * COLUMNS; i++) CHECK_CLOSE(merged[i], w[i] + delta[i], 5e-7);
+    snprintf(a, sizeof a, "%s/a.safetensors", lk_test_dir());
+    snprintf(b, sizeof b, "%s/b.safetensors", lk_test_dir());
+    write_weights(a, w, bias);
+    write_weights(b, merged, bias);
+    CHECK_OK(lk_st_open(a, &from));
+    CHECK_OK(lk_st_open(b, &to));
+    CHECK_OK(lk_lora_extract(from, to, 3, &out, &kept));
+    CHECK(out->n == 1 && !strcmp(out->part[0].name, "to_q"));
+    CHECK_CLOSE(away(out, 3), 0, 3e-6);
+    lk_lora_file_free(out);
+    CHECK_FAILS(lk_lora_extract(from, from, 3, &out, &kept), "nothing to extract");
+    lk_st_close(to);
+    bias[2] = 1;
+    write_weights(b, merged, bias);
+    CHECK_OK(lk_st_open(b, &to));
+    CHECK_FAILS(lk_lora_extract(from, to, 3, &out, &kept), "'to_q.bias' differs too");
+    lk_st_close(from);
+    lk_st_close(to);
+    lk_arena_free(arena);
+}
+
+TEST(dora_rows_are_brought_to_their_magnitudes) {
+    lk_arena *arena = lk_arena_new();
+    lk_lora_part p;
+    lk_lora_file f = known(arena, &p, 1), *out;
+    float w[ROWS * COLUMNS];
+    double kept;
+    p.t[LK_SLOT_MAGNITUDE] = (lk_lora_array){ LK_SHAPE(ROWS), lk_alloc(arena, ROWS * sizeof(float)) };
+    f.kind = LK_DORA;
+    for (int i = 0; i < ROWS; i++) p.t[LK_SLOT_MAGNITUDE].x[i] = (float)(i + 1);
+    for (int i = 0; i < ROWS * COLUMNS; i++) w[i] = (float)(i % 5) + 1;
+    lk_lora_part_merge(&f, &p, 1, w);
+    for (int i = 0; i < ROWS; i++) {
+        double s = 0;
+        for (int j = 0; j < COLUMNS; j++) s += pow(w[i * COLUMNS + j], 2);
+        CHECK_CLOSE(sqrt(s), i + 1, 1e-6 * (i + 1));
+    }
+    CHECK_FAILS(lk_lora_file_resize(&f, 1, &out, &kept), "DoRA");
+    lk_arena_free(arena);
+}
