@@ -29,7 +29,8 @@ TEST(dinov2)       { check_case("dinov2", NULL); check_case("dinov2_lowvar", NUL
 TEST(schedulers)   { check_case("schedulers", NULL); }
 TEST(lora_training) { check_case("lora_train", NULL); }
 TEST(lora_files)   { check_case("lora_formats", NULL); check_case("lora_mix", NULL); check_case("lora_sdxl_kohya", NULL); }
-TEST(the_binary64_backend_agrees) { check_case("clip_text", lk_backend_ref()); check_case("unet_sd15_lowvar", lk_backend_ref()); check_case("vae_noquant", lk_backend_ref()); }
+TEST(the_binary64_backend_agrees) { check_case("clip_text", lk_backend_ref()); check_case("unet_sd15_lowvar", lk_backend_ref()); check_case("vae_noquant", lk_backend_ref());
+                                     check_case("sd35", lk_backend_ref()); check_case("flux_lowvar", lk_backend_ref()); check_case("dinov2_swiglu", lk_backend_ref()); }
 
 /* ---- planted errors ----------------------------------------------------------------------------------------------- */
 static void copy_file(const char *from, const char *to) {
@@ -40,14 +41,18 @@ static void copy_file(const char *from, const char *to) {
 }
 static char *copied_case(const char *name) {
     static int count;
-    char *dir = lk_xfmt("%s/%d/%s", lk_test_dir(), count++, name);
-    static const char *const files[] = { "case.json", "config.json", "io.safetensors", "model.safetensors" };
+    char *dir = lk_xfmt("%s/%d/%s", lk_test_dir(), count++, name), *source = lk_xfmt("tests/golden/models/%s", name);
     CHECK_OK(lk_mkdirs(dir));
-    for (int i = 0; i < 4; i++) {
-        char *from = lk_xfmt("tests/golden/models/%s/%s", name, files[i]), *to = lk_xfmt("%s/%s", dir, files[i]);
+    DIR *d = opendir(source);
+    for (struct dirent *it; d && (it = readdir(d));) {
+        if (it->d_name[0] == '.') continue;
+        char *from = lk_xfmt("%s/%s", source, it->d_name), *to = lk_xfmt("%s/%s", dir, it->d_name);
         copy_file(from, to);
         free(from); free(to);
     }
+    CHECK_MSG(d != NULL, "%s cannot be listed", source);
+    if (d) closedir(d);
+    free(source);
     return dir;
 }
 typedef void (*change_fn)(const char *name, float *v, int64_t n, void *ctx);
@@ -91,6 +96,25 @@ TEST(one_percent_in_one_parameter_is_seen) {
     rewrite(dir, "model.safetensors", scale_one, &(scaled){ "vision_model.encoder.layers.0.mlp.fc1.weight", 1.01f }, NULL, NULL);
     CHECK(failures(dir) > 0);
     free(dir);
+}
+/* Plain cases alone: with the low-variance weights attention hardly matters. The copy itself passes, so a failure is the change's. */
+TEST(two_percent_are_seen_in_every_family) {
+    static const struct { const char *model, *file, *tensor; } rows[] = {
+        { "sd3", "model.safetensors", "transformer_blocks.1.attn.add_k_proj.weight" },
+        { "sd35", "model.safetensors", "transformer_blocks.0.attn2.to_v.weight" },
+        { "flux", "model.safetensors", "transformer_blocks.0.attn.norm_added_k.weight" },
+        { "flux", "io_ids.safetensors", "in.img_ids" },
+        { "qwenimage", "model.safetensors", "transformer_blocks.0.attn.norm_k.weight" },
+        { "qwenimage", "model.safetensors", "txt_norm.weight" },
+        { "dinov2", "model.safetensors", "encoder.layer.0.layer_scale1.lambda1" },
+        { "unet_svd", "io_seq1.safetensors", "in.added_time_ids" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *dir = copied_case(rows[i].model);
+        CHECK_MSG(failures(dir) == 0, "the copy of %s must pass", rows[i].model);
+        rewrite(dir, rows[i].file, scale_one, &(scaled){ rows[i].tensor, 1.02f }, NULL, NULL);
+        CHECK_MSG(failures(dir) > 0, "%s of %s by 1.02 was not seen", rows[i].tensor, rows[i].model);
+        free(dir);
+    }
 }
 TEST(a_wrong_gradient_is_seen) {
     char *dir = copied_case("clip_vision_lowvar");
