@@ -104,10 +104,20 @@ void   provenance_collect(grid *);                                              
 void   provenance_record(lk_run *, const grid *, int threads);
 
 /* ---- worker.c ---------------------------------------------------------------------------------------------------------------------- */
-typedef struct { int j, threads; bool retry; bool quiet; } worker_opts;
+typedef struct {
+    int j, threads; bool retry, quiet;
+    bool leave;                              /* when nothing is left to claim, instead of waiting for runs of others */
+    int first;                               /* point at which the first search begins */
+} worker_opts;
 typedef struct { int done, reused, failed, interrupted, total; bool stopped; char *first_failure; } worker_tally;
 lk_err workers_run(const grid *, worker_opts, worker_tally *);
 int    worker_threads(int j);
+
+/* ---- engine.c: workers started by mpirun or Slurm ---------------------------------------------------------------------------------- */
+typedef struct command_opts command_opts;
+lk_err engine_worker(grid *, const command_opts *);                             /* run worker=1 */
+lk_err engine_mpi(const grid *, const command_opts *, int workers, int done_before, worker_tally *);
+lk_err engine_slurm(const grid *, const command_opts *, int workers);           /* returns when they are submitted */
 
 /* ---- progress.c ------------------------------------------------------------------------------------------------------------------------ */
 typedef struct progress progress;
@@ -125,6 +135,7 @@ struct lk_sweep {
     lk_run *summary;
 };
 lk_err sweep_freeze(grid *, bool *changed);                                     /* plan.json */
+lk_err sweep_is_frozen(grid *);                                                 /* else an error: plan.json names other runs */
 lk_err sweep_load(const grid *, lk_sweep **);                                   /* sets damaged run files aside */
 void   sweep_free(lk_sweep *);
 lk_err sweep_summarise(lk_sweep *);
@@ -138,7 +149,7 @@ lk_err resources_memory(const grid *, int j, int threads, FILE *table);         
 lk_err resources_disk(const grid *, int runs);
 
 /* ---- commands: main.c calls these by table --------------------------------------------------------------------------------------------------------- */
-typedef struct { const char *profile, *set, *engine, *n, *backend, *mem, *plan; int j; bool dry, retry, watch, published, yes; } command_opts;
+struct command_opts { const char *profile, *set, *engine, *n, *backend, *mem, *plan; int j; bool dry, retry, watch, published, yes, worker; };
 lk_err command_run(const lk_experiment *, const command_opts *, int *status);
 lk_err command_plan(const lk_experiment *, const command_opts *, int *status);
 lk_err command_status(const lk_experiment *, const command_opts *, int *status);

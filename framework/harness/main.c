@@ -16,7 +16,7 @@ static const struct { const char *name; command_fn run; const char *about; } com
     {"publish", command_publish, "digests of the finished sweep to results/published/"},
     {"clean-runs", command_clean, "deletes this sweep's runs"}};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
-static const char *const option_names[] = {"profile", "set", "j", "engine", "dry", "retry", "watch", "n", "published", "mem", "backend", "plan", "yes"};
+static const char *const option_names[] = {"profile", "set", "j", "engine", "dry", "retry", "watch", "n", "published", "mem", "backend", "plan", "yes", "worker"};
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static lk_err flag(const char *key, const char *value, bool *to) {
@@ -32,7 +32,7 @@ static lk_err parse_option(const char *arg, command_opts *o) {
     snprintf(key, sizeof key, "%.*s", (int)(equals - arg), arg);
     const struct { const char *key; const char **to; } texts[] = {{"profile", &o->profile}, {"set", &o->set}, {"engine", &o->engine}, {"n", &o->n}, {"mem", &o->mem},
                                                                   {"backend", &o->backend}, {"plan", &o->plan}};
-    const struct { const char *key; bool *to; } flags[] = {{"dry", &o->dry}, {"retry", &o->retry}, {"watch", &o->watch}, {"published", &o->published}, {"yes", &o->yes}};
+    const struct { const char *key; bool *to; } flags[] = {{"dry", &o->dry}, {"retry", &o->retry}, {"watch", &o->watch}, {"published", &o->published}, {"yes", &o->yes}, {"worker", &o->worker}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) if (!strcmp(key, texts[i].key)) { *texts[i].to = value; return LK_OK; }
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) if (!strcmp(key, flags[i].key)) return flag(key, value, flags[i].to);
     if (strcmp(key, "j")) return not_allowed("option", key, option_names, N_OPTIONS);
@@ -133,13 +133,18 @@ static lk_err summarise(const grid *g, const worker_tally *t) {
     sweep_free(s);
     return e;
 }
-static lk_err run_locally(grid *g, const command_opts *o, int *status) {
+static lk_err run_sweep(grid *g, const command_opts *o, const counts *c, int *status) {
     worker_tally t;
     bool replanned;
+    int left = to_do(c, o->retry), workers = o->j < left ? o->j : left;
     LK_TRY(sweep_freeze(g, &replanned));
-    provenance_collect(g);
     if (replanned) printf("the plan has changed since it was made (sources or inputs): the earlier one is kept beside it, its runs too\n");
-    LK_TRY(workers_run(g, (worker_opts){.j = o->j, .threads = worker_threads(o->j), .retry = o->retry}, &t));
+    if (workers && o->engine && !strcmp(o->engine, "slurm")) return engine_slurm(g, o, workers);
+    if (workers && o->engine && !strcmp(o->engine, "mpi")) LK_TRY(engine_mpi(g, o, workers, c->by_state[RUN_DONE], &t));
+    else {
+        provenance_collect(g);
+        LK_TRY(workers_run(g, (worker_opts){.j = o->j, .threads = worker_threads(o->j), .retry = o->retry}, &t));
+    }
     printf("%d done, %d reused, %d failed, %d interrupted\n", t.done, t.reused, t.failed, t.interrupted);
     *status = t.stopped ? 130 : t.failed || t.interrupted ? 1 : 0;
     lk_err e = t.stopped ? LK_OK : summarise(g, &t);
@@ -149,13 +154,13 @@ static lk_err run_locally(grid *g, const command_opts *o, int *status) {
 lk_err command_run(const lk_experiment *x, const command_opts *o, int *status) {
     grid *g;
     LK_TRY(command_grid(x, o, true, &g));
+    if (o->worker) { lk_err e = engine_worker(g, o); grid_free(g); return e; }
     counts c = count_states(g);
+    bool elsewhere = o->engine && strcmp(o->engine, "local");        /* a worker looks at its own node's memory */
     lk_err e = LK_OK;
-    if (o->engine && strcmp(o->engine, "local"))
-        e = lk_error(LK_EINPUT, "engine=%s is not built yet; on such a machine start `make exp=%s run j=N` in one job a node: they share the plan through leases", o->engine, x->name);
-    if (!e) say_plan(g, &c, o);
-    if (!e && !o->dry && to_do(&c, o->retry)) { e = resources_memory(g, o->j, worker_threads(o->j), NULL); if (!e) e = resources_disk(g, to_do(&c, o->retry)); }
-    if (!e && !o->dry) e = run_locally(g, o, status);
+    say_plan(g, &c, o);
+    if (!o->dry && to_do(&c, o->retry)) { if (!elsewhere) e = resources_memory(g, o->j, worker_threads(o->j), NULL); if (!e) e = resources_disk(g, to_do(&c, o->retry)); }
+    if (!e && !o->dry) e = run_sweep(g, o, &c, status);
     grid_free(g);
     return e;
 }

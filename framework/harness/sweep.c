@@ -63,6 +63,15 @@ lk_err sweep_freeze(grid *g, bool *changed) {
     return e;
 }
 
+lk_err sweep_is_frozen(grid *g) {
+    json_t *now = plan_json(g), *before = NULL;
+    lk_err e = lk_json_load(lk_fmt(g->arena, "%s/plan.json", g->dir), &before);
+    if (!e && !json_equal(json_object_get(before, "runs"), json_object_get(now, "runs")))
+        e = lk_error(LK_ESTATE, "%s: the plan names other runs than this worker's: sources or inputs changed after it was made; make exp=%s run again", g->dir, g->exp->name);
+    json_decref(now); json_decref(before);
+    return e;
+}
+
 /* ---- finished runs ------------------------------------------------------------------------------------------------------ */
 static lk_err load_run(const grid *g, int point, lk_run **run) {
     const char *dir = rundir_of(g->arena, g->results, g->points[point].run_id), *path = lk_fmt(g->arena, "%s/run.h5", dir);

@@ -40,6 +40,7 @@ typedef struct {
     bool *settled;                           /* by point: nothing left to do in this session */
     bool *waiting;                           /* another process has it */
     double heartbeat;
+    int first;
 } crew;
 
 int worker_threads(int j) {
@@ -114,7 +115,8 @@ static lk_err start(crew *k, worker *w, run_progress *shared) {
 static lk_err employ(crew *k, int slot, bool *employed) {
     worker *w = &k->workers[slot];
     *employed = false;
-    for (int i = 0; i < k->grid->n && !*employed; i++) {
+    for (int at = 0; at < k->grid->n && !*employed; at++) {
+        int i = (at + k->first) % k->grid->n;
         bool in_hand = false, claimed;
         for (int s = 0; s < k->opts.j; s++) in_hand |= k->workers[s].pid && k->workers[s].point == i;
         if (k->settled[i] || in_hand) continue;
@@ -126,6 +128,7 @@ static lk_err employ(crew *k, int slot, bool *employed) {
         if (!wanted(k, i, &w->lease)) { lease_free(&w->lease); continue; }
         w->point = i;
         LK_TRY(start(k, w, &k->shared[slot]));
+        k->first = 0;
         *employed = true;
     }
     return LK_OK;
@@ -182,6 +185,7 @@ static void heartbeats(crew *k, bool now) {
     }
 }
 static void show(const crew *k) {
+    if (k->opts.leave) return;                             /* many write to one place: a line a run, no bar */
     double part = 0;
     for (int s = 0; s < k->opts.j; s++) if (k->workers[s].pid && k->shared[s].total > 0) part += (double)k->shared[s].done / (double)k->shared[s].total;
     const worker_tally *t = k->tally;
@@ -203,7 +207,7 @@ static lk_err work(crew *k) {
             told = true;
         }
         if (e) { while (busy(k)) { reap(k); usleep(20000); } return e; }
-        if (!busy(k) && (stop_requested || (idle && !others_have_some(k)))) return LK_OK;
+        if (!busy(k) && (stop_requested || (idle && (k->opts.leave || !others_have_some(k))))) return LK_OK;
         if (!busy(k) && idle && !waiting_told) { progress_line(k->bar, "waiting for runs that another process is doing"); waiting_told = true; }
         heartbeats(k, false);
         show(k);
@@ -213,7 +217,7 @@ static lk_err work(crew *k) {
 }
 lk_err workers_run(const grid *g, worker_opts opts, worker_tally *tally) {
     if (opts.j > g->n) opts.j = g->n;
-    crew k = {.grid = g, .opts = opts, .tally = tally, .bar = progress_new(g->n, opts.quiet), .workers = lk_xcalloc((size_t)opts.j, sizeof(worker)),
+    crew k = {.grid = g, .opts = opts, .first = opts.first, .tally = tally, .bar = progress_new(g->n, opts.quiet), .workers = lk_xcalloc((size_t)opts.j, sizeof(worker)),
               .settled = lk_xcalloc((size_t)g->n, 1), .waiting = lk_xcalloc((size_t)g->n, 1)};
     *tally = (worker_tally){.total = g->n};
     k.shared = mmap(NULL, sizeof *k.shared * (size_t)opts.j, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -5,13 +5,14 @@
 static lk_arena *a;
 __attribute__((constructor)) static void make_arena(void) { a = lk_arena_new(); }
 static place new_place(void) { return (place){.results = fresh_results(a)}; }
-static char *undisturbed(const char *set) {
-    place p = new_place();
-    RUN_FIXTURE(a, &p, NULL, "run", "profile=tiny", set);
-    picture_of_runs v = runs_of(&p);
-    return v.digests.s;
-}
 static const char small[] = "set=subject=s01 control=none";
+/* Digests of the small sweep, done once and left alone. */
+static char *undisturbed(void) {
+    static char *digests;
+    place p = new_place();
+    if (!digests) { RUN_FIXTURE(a, &p, NULL, "run", "profile=tiny", small); digests = runs_of(&p).digests.s; }
+    return digests;
+}
 
 TEST(done_runs_are_skipped_and_j_changes_no_digest) {
     place one = new_place(), two = new_place();
@@ -64,7 +65,7 @@ static int stop_midway(const place *p, int signal) {
     return wait_for(pid);
 }
 TEST(a_stop_signal_saves_and_leaves_interrupted) {
-    char *want = undisturbed(small);
+    char *want = undisturbed();
     const int signals[] = {SIGTERM, SIGUSR1, SIGINT};
     for (int i = 0; i < 3; i++) {
         place p = new_place();
@@ -89,7 +90,7 @@ static void cut_run_file(const char *dir, void *count) {
     free(path);
 }
 TEST(a_truncated_checkpoint_is_set_aside_and_the_run_begins_anew) {
-    char *want = undisturbed(small);
+    char *want = undisturbed();
     place p = new_place();
     int cut = 0;
     p.env[0] = "FIXTURE_STEP_US=30000"; p.env[1] = "LK_CHECKPOINT_STEPS=1";
@@ -102,7 +103,7 @@ TEST(a_truncated_checkpoint_is_set_aside_and_the_run_begins_anew) {
     CHECK(!strcmp(v.digests.s, want));
 }
 TEST(a_damaged_run_file_is_set_aside_and_done_again_on_request) {
-    char *want = undisturbed(small);
+    char *want = undisturbed();
     place p = new_place();
     const char *said = "";
     int cut = 0;
@@ -133,7 +134,7 @@ TEST(failures_are_kept_with_their_reason_and_need_retry) {
         p.env[0] = NULL;
         CHECK(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny", small) == 1 && strstr(said, cases[i].part));
         CHECK(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny", small, "retry=1") == 0);
-        char *want = undisturbed(small);
+        char *want = undisturbed();
         picture_of_runs v = runs_of(&p);
         CHECK(!strcmp(v.digests.s, want));
     }
@@ -186,7 +187,7 @@ TEST(leases_work_where_locks_do_not) {
     stop_midway(&p, SIGKILL);                                             /* a dead owner: taken over when its heartbeat is old */
     p.env[2] = NULL;
     CHECK(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny", small) == 0);
-    char *want = undisturbed(small);
+    char *want = undisturbed();
     picture_of_runs v = runs_of(&p);
     CHECK(!strcmp(v.digests.s, want));
 }
