@@ -127,11 +127,17 @@ static inline __attribute__((unused)) float row_##name(int64_t n, DECLS) { \
         for (int64_t i = 0; i < n; i++) few_[i] = 0.0f + E(LK_LDS, i); \
         return lk_few_fold(few_, (int)n); \
     } \
-    if (n <= LK_CHUNK && n % LK_LANES == 0) { \
+    if (n <= LK_CHUNK) { \
         lk_vf acc_[LK_NV]; \
         _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] = (lk_vf){0}; \
-        for (int64_t i = 0; i < n; i += LK_LANES) { \
+        int64_t i = 0; \
+        for (; i + LK_LANES <= n; i += LK_LANES) { \
             _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] += E(LK_LDV, i + j_ * LK_VW); \
+        } \
+        if (i < n) {                                     /* lanes without an element add +0, as in lk_few_fold */ \
+            float tail_[LK_LANES] __attribute__((aligned(64))) = {0}; \
+            for (float *to_ = tail_; i < n; i++) *to_++ = E(LK_LDS, i); \
+            _Pragma("GCC unroll 32") for (int j_ = 0; j_ < LK_NV; j_++) acc_[j_] += LK_LDV(tail_, j_ * LK_VW); \
         } \
         return lk_v_fold(acc_); \
     } \
@@ -163,24 +169,45 @@ static inline float lk_run_max(const float *x, int64_t n, float m) {
         for (; i + LK_LANES <= n; i += LK_LANES) {
             _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) a[j] = lk_v_max(LK_LDV(x, i + j * LK_VW), a[j]);
         }
+        if (i < n) {                                     /* the last 32 once more: a maximum does not mind */
+            _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) a[j] = lk_v_max(LK_LDV(x, n - LK_LANES + j * LK_VW), a[j]);
+            i = n;
+        }
         _Pragma("GCC unroll 32") for (int j = 0; j < LK_NV; j++) *(lk_vfu *)(lane + j * LK_VW) = a[j];
-        for (int l = 0; l < LK_LANES; l++) if (lane[l] > r) r = lane[l];
+        for (int half = LK_LANES / 2; half > 2; half /= 2)
+            for (int l = 0; l < half; l++) lane[l] = lane[l + half] > lane[l] ? lane[l + half] : lane[l];
+        for (int l = 0; l < 4; l++) if (lane[l] > r) r = lane[l];
     }
     for (; i < n; i++) if (x[i] > r) r = x[i];
     if (r == 0 && m != 0) for (i = 0; i < n; i++) if (x[i] == 0) return x[i];
     return r == 0 ? m : r;
 }
 
-/* ---- rule 4. x and y may be the same row. */
+/* ---- rule 4 */
+/* o[i] = E(i) for i in [0, n), in whole vectors: the last 16 are computed first, from inputs not yet overwritten (o may be
+ * one of them), and written last, over the same values. */
+#define LK_ROW_MAP(o, n, E) do { \
+    enum { W_ = 16 }; \
+    const int64_t n_ = (n); \
+    if (n_ < W_) { LK_IVDEP for (int64_t i = 0; i < n_; i++) (o)[i] = E(i); break; } \
+    float last_[W_]; \
+    for (int64_t i = n_ - W_; i < n_; i++) last_[i - n_ + W_] = E(i); \
+    for (int64_t b_ = 0; b_ + W_ <= n_; b_ += W_) { LK_IVDEP for (int64_t i = b_; i < b_ + W_; i++) (o)[i] = E(i); } \
+    if (n_ % W_) memcpy((o) + n_ - W_, last_, sizeof last_); \
+} while (0)
+#define LK_E_EXP(i) lk_expf(x[i] - m)
+#define LK_E_QUOTIENT(i) (y[i] / sum)
+#define LK_E_SOFTMAX_DX(i) (y[i] * (dy[i] - s))
+/* x and y may be the same row. */
 static inline void lk_softmax_row(const float *x, float *y, int64_t n) {
     float m = lk_run_max(x, n, x[0]);
-    LK_IVDEP for (int64_t i = 0; i < n; i++) y[i] = lk_expf(x[i] - m);
+    LK_ROW_MAP(y, n, LK_E_EXP);
     float sum = lk_row_sum(y, n);
-    LK_IVDEP for (int64_t i = 0; i < n; i++) y[i] = y[i] / sum;
+    LK_ROW_MAP(y, n, LK_E_QUOTIENT);
 }
 /* dx = y * (dy - sum(y * dy)); dx may be dy or y. */
 static inline void lk_softmax_dx_row(const float *y, const float *dy, float *dx, int64_t n) {
     float s = lk_row_dot(y, dy, n);
-    LK_IVDEP for (int64_t i = 0; i < n; i++) dx[i] = y[i] * (dy[i] - s);
+    LK_ROW_MAP(dx, n, LK_E_SOFTMAX_DX);
 }
 #endif
