@@ -181,6 +181,13 @@ void   lk_vjp(lk_graph *, lk_val y, lk_val cotangent, const lk_val *wrt, int n, 
 lk_val lk_decompose(lk_graph *, lk_val);             /* the same value from primitives (same bits); LK_NONE if the operation has none */
 
 /* ---- plan: memory known before anything is allocated ---------------------------------------------------- */
+typedef struct lk_plan_opts {
+    int element_bytes;                      /* 4; the fp64 oracle plans with 8 */
+    int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);  /* from the backend; NULL: 0 */
+    int threads;
+    int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
+                                            /* a budget that cannot be met gives the smallest plan found */
+} lk_plan_opts;
 typedef struct {
     int node;              /* value id */
     int64_t offset, bytes; /* in the activation arena; views share their source's */
@@ -202,17 +209,14 @@ typedef struct {
     const bool *turn_live;
     const lk_slot *place;  /* by turn; node and last are turns */
     int64_t recomputed_flops; int recomputed;   /* nodes computed a second time */
+    int n_outputs; const lk_val *output; struct lk_plan_opts opts;   /* what was asked for */
 } lk_plan;
-typedef struct {
-    int element_bytes;                      /* 4; the fp64 oracle plans with 8 */
-    int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);  /* from the backend; NULL: 0 */
-    int threads;
-    int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
-                                            /* a budget that cannot be met gives the smallest plan found */
-} lk_plan_opts;
 /* by_class counts live leaves; ACTIVATION + GRADIENT = arena_bytes. An output that is LK_NONE is an error. */
 lk_err lk_plan_new(lk_graph *, const lk_val *outputs, int n, lk_plan_opts, lk_plan **);
 void   lk_plan_free(lk_plan *);
 int64_t lk_node_flops(const lk_graph *, const lk_node *);   /* of a contraction, a multiply and an add counting two; 0 for the rest */
-char  *lk_plan_text(lk_arena *, const lk_graph *, const lk_plan *, int largest);   /* table by class and the largest values */
+/* Table by class; with largest > 0 also the largest values and what would make the plan smaller. */
+char  *lk_plan_text(lk_arena *, const lk_graph *, const lk_plan *, int largest);
+/* The smallest arena that recomputing can reach, and the contractions that costs (some ten plans' time). False: this plan is it. */
+bool   lk_plan_least(const lk_graph *, const lk_plan *, int64_t *arena_bytes, int64_t *flops);
 #endif

@@ -299,12 +299,29 @@ lk_err lk_plan_new(lk_graph *g, const lk_val *outputs, int n, lk_plan_opts opts,
     lk_arena *scratch = lk_arena_new();
     planner p = plan_program(g, lk_program_plain(scratch, g), plan->live, outputs, n, opts, scratch);
     if (opts.arena_budget > 0 && p.arena_bytes > opts.arena_budget) p = plan_within(&(request){g, plan->live, outputs, n, opts}, p);
+    lk_val *output = lk_alloc(memory, (size_t)n * sizeof *output + 1);
+    if (n) memcpy(output, outputs, (size_t)n * sizeof *output);
+    plan->n_outputs = n; plan->output = output; plan->opts = opts;
     fill_turns(&p, plan);
     fill_slots(&p, plan);
     fill_totals(&p, plan);
     lk_arena_free(p.scratch);
     *out = plan;
     return LK_OK;
+}
+
+bool lk_plan_least(const lk_graph *g, const lk_plan *plan, int64_t *arena_bytes, int64_t *flops) {
+    lk_plan_opts opts = plan->opts;
+    if (plan->recomputed || g->count != plan->n_nodes) return false;
+    opts.arena_budget = 1;
+    request q = {g, plan->live, plan->output, plan->n_outputs, opts};
+    lk_arena *scratch = lk_arena_new();
+    planner p = plan_within(&q, plan_program(g, lk_program_plain(scratch, g), q.live, q.outputs, q.n, opts, scratch));
+    *arena_bytes = p.arena_bytes;
+    *flops = 0;
+    for (int id = 0; id < p.program.n; id++) if (p.live[id]) *flops += lk_node_flops(g, &g->node[p.program.of[id]]);
+    lk_arena_free(p.scratch);
+    return *arena_bytes < plan->arena_bytes;
 }
 
 void lk_plan_free(lk_plan *plan) {

@@ -15,7 +15,7 @@ lk_err lk_ctx_plan(lk_ctx *c, const char *name, lk_graph *g, const lk_val *outpu
     LK_TRY(lk_err_wrap(lk_plan_new(g, outputs, n, (lk_plan_opts){.element_bytes = backend->element_bytes, .workspace = backend->workspace, .threads = 1}, &plan), "plan of %s", name));
     plan_row *rows = lk_alloc(c->arena, sizeof *rows * (size_t)(c->n_plans + 1));
     if (c->n_plans) memcpy(rows, c->plans, sizeof *rows * (size_t)c->n_plans);
-    rows[c->n_plans] = (plan_row){.name = lk_strdup(c->arena, name), .flops = plan->flops};
+    rows[c->n_plans] = (plan_row){.name = lk_strdup(c->arena, name), .flops = plan->flops, .text = c->explain ? lk_plan_text(c->arena, g, plan, 6) : NULL};
     memcpy(rows[c->n_plans++].by_class, plan->by_class, sizeof plan->by_class);
     c->plans = rows;
     lk_plan_free(plan);
@@ -40,6 +40,7 @@ lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
     if (!g->exp->memory) { if (out) fprintf(out, "memory: the experiment does not say\n"); return LK_OK; }
     lk_ctx *c;
     LK_TRY(context_new(g, largest_point(g), NULL, threads, &c));
+    c->explain = out != NULL;
     lk_err e = g->exp->memory(c);
     if (!e && c->error) { e = c->error; c->error = NULL; }
     if (!e) {
@@ -47,6 +48,7 @@ lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
         const char *who;
         int64_t bytes = print_table(c, out) * j, free_bytes = lk_memory_available(&who);
         bytes_text(bytes, need); bytes_text(free_bytes, have);
+        for (int i = 0; out && i < c->n_plans; i++) fprintf(out, "%s: %s", c->plans[i].name, c->plans[i].text);
         if (out) fprintf(out, "%s for %d worker%s; %s has %s\n", need, j, j == 1 ? "" : "s", who, have);
         if (bytes > free_bytes) e = lk_error(LK_ENOMEM, "%s needs %s (%lld bytes) for %d worker%s and %s has %s (%lld bytes): take a smaller j, rank or batch", g->exp->name, need,
                                              (long long)bytes, j, j == 1 ? "" : "s", who, have, (long long)free_bytes);

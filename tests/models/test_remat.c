@@ -179,6 +179,27 @@ TEST(no_kept_or_recomputed_value_is_overwritten) {
     step_free(&s);
 }
 
+/* The plan's text says how small recomputing makes the run, and a run of that size is possible. */
+TEST(the_plan_says_what_would_help) {
+    step s;
+    if (!step_new(&s, 1)) return;
+    lk_plan *p, *smallest;
+    int64_t arena = 0, flops = 0;
+    CHECK_OK(lk_plan_new(s.g, s.out, 2, (lk_plan_opts){0}, &p));
+    CHECK_OK(lk_plan_new(s.g, s.out, 2, (lk_plan_opts){.arena_budget = 1}, &smallest));
+    CHECK(lk_plan_least(s.g, p, &arena, &flops));
+    CHECK(arena == smallest->arena_bytes && flops == smallest->flops && flops > p->flops && flops == p->flops + smallest->recomputed_flops);
+    CHECK(!lk_plan_least(s.g, smallest, &arena, &flops));
+    lk_arena *a = lk_arena_new();
+    const char *text = lk_plan_text(a, s.g, p, 5), *again = lk_plan_text(a, s.g, smallest, 5);
+    CHECK_MSG(strstr(text, "a memory limit") && strstr(text, "half the batch") && strstr(text, ".weight"), "%s", text);
+    CHECK_MSG(strstr(again, "of which recomputed") && !strstr(again, "a memory limit"), "%s", again);
+    CHECK(!strstr(lk_plan_text(a, s.g, p, 0), "would help"));
+    lk_arena_free(a);
+    lk_plan_free(p); lk_plan_free(smallest);
+    step_free(&s);
+}
+
 /* A value whose param is written between its two readings is kept, not computed again. */
 TEST(what_an_effect_changes_is_not_recomputed) {
     lk_graph *g = lk_graph_new();
