@@ -319,6 +319,25 @@ void op_check(const op_case *c) {
     }
 }
 
+bool op_same_bits(const op_case *c, const lk_backend *other, const char *what) {
+    subject s;
+    lk_val out[MAX_OUT];
+    const lk_backend *cpu; running a, b;
+    CHECK_OK(lk_backend_cpu(LK_ISA_SCALAR, &cpu));
+    bool same = build(&s, c, 1);
+    int n = same ? outputs_of(&s, out) : 0;
+    if (same && start(&s, cpu, 1, out, n, &a) && start(&s, other, 1, out, n, &b)) {
+        for (int k = 0; k < n; k++) {
+            double *want = read_value(&s, &a, out[k]), *got = read_value(&s, &b, out[k]);
+            same = CHECK_MSG(same_bits(got, want, lk_numel(lk_shape_of(s.g, out[k]))), "%s: output %d has other bits with %s than with cpu", s.name, k, what) && same;
+            free(want); free(got);
+        }
+        stop(&a); stop(&b);
+    } else same = false;
+    drop(&s);
+    return same;
+}
+
 static bool ran[LK_OP_COUNT];
 void op_check_row(const op_table *t, lk_op op) {
     ran[op] = true;

@@ -57,6 +57,8 @@ extern const op_table op_elementwise, op_movement, op_contract, op_norm, op_pict
 void op_check(const op_case *);
 void op_check_row(const op_table *, lk_op);        /* every case of one operation */
 void op_check_all_ran(const op_table *);           /* last: no case of the table was forgotten */
+/* Whether a backend gives the bits of cpu (scalar) for a case: value, decomposition, gradients and their gradients. */
+bool op_same_bits(const op_case *, const lk_backend *, const char *what);
 
 /* ---- parts, for tests of whole graphs ---- */
 enum { OP_MAX_VARIANTS = 8 };
