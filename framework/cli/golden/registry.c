@@ -18,5 +18,6 @@ const lk_golden_handler lk_golden_handlers[] = {
     { "diversity.json", NULL, lk_golden_diversity },
     { "resize.json", NULL, lk_golden_resize },
     { "align.json", NULL, lk_golden_align },
+    { "recognisers.safetensors", NULL, lk_golden_recognisers },
     { 0 },
 };
