@@ -39,22 +39,39 @@ static lk_err load_pair(lk_metric_table *t, const json_t *p, lk_image *a, lk_ima
     if (e) lk_image_free(a);
     return e;
 }
-static lk_err pair_by(lk_metric_table *t, const char *id, size_t n, lk_image *a, lk_image *b) {
+/* Rows of one pair stand together: the last one is kept. */
+static lk_err keep_pair(lk_metric_table *t, const char *id, size_t n) {
     json_t *images;
+    if (n >= sizeof t->pair_id) return lk_error(LK_EINPUT, "picture id of %d characters", (int)n);
+    if (strlen(t->pair_id) == n && n && !strncmp(t->pair_id, id, n)) return LK_OK;
     LK_TRY(lk_json_load(lk_golden_path(t->memory, t->dir, "images.json"), &images));
     const json_t *p = pair_of(images, id, n);
-    lk_err e = p ? load_pair(t, p, a, b) : lk_error(LK_EINPUT, "images.json has no pair %.*s", (int)n, id);
+    lk_image a, b;
+    lk_err e = p ? load_pair(t, p, &a, &b) : lk_error(LK_EINPUT, "images.json has no pair %.*s", (int)n, id);
     json_decref(images);
-    return e;
+    LK_TRY(e);
+    for (int i = 0; i < 2; i++) lk_image_free(t->pair + i);
+    t->pair[0] = a;
+    t->pair[1] = b;
+    snprintf(t->pair_id, sizeof t->pair_id, "%.*s", (int)n, id);
+    return LK_OK;
 }
-lk_err lk_pictures_pair(lk_metric_table *t, const char *id, lk_image *a, lk_image *b) { return pair_by(t, id, strlen(id), a, b); }
+static lk_image copy_of(const lk_image *im) {
+    lk_image c = lk_image_new(im->w, im->h, im->c);
+    memcpy(c.px, im->px, (size_t)im->w * (size_t)im->h * (size_t)im->c);
+    return c;
+}
+lk_err lk_pictures_pair(lk_metric_table *t, const char *id, lk_image *a, lk_image *b) {
+    LK_TRY(keep_pair(t, id, strlen(id)));
+    *a = copy_of(t->pair);
+    *b = copy_of(t->pair + 1);
+    return LK_OK;
+}
 lk_err lk_pictures_one(lk_metric_table *t, const char *name, lk_image *out) {
     const char *colon = strrchr(name, ':');
-    lk_image other;
     if (!colon || (colon[1] != 'A' && colon[1] != 'B')) return lk_error(LK_EINPUT, "picture \"%s\": ID:A or ID:B", name);
-    bool first = colon[1] == 'A';
-    LK_TRY(pair_by(t, name, (size_t)(colon - name), first ? out : &other, first ? &other : out));
-    lk_image_free(&other);
+    LK_TRY(keep_pair(t, name, (size_t)(colon - name)));
+    *out = copy_of(t->pair + (colon[1] == 'B'));
     return LK_OK;
 }
 

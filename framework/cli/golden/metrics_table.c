@@ -34,6 +34,7 @@ lk_err lk_metric_table_open(lk_golden *g, const char *path, const char *dir, con
 }
 void lk_metric_table_close(lk_metric_table *t) {
     lk_golden_close(t->run, &t->tensors);
+    for (int i = 0; i < 2; i++) lk_image_free(t->pair + i);
     lk_arena_free(t->memory);
 }
 

@@ -25,6 +25,7 @@ typedef struct {
     lk_golden_file tensors;                            /* the .safetensors of the same name, where there is one */
     const json_t *root;
     lk_arena *memory;
+    char pair_id[128]; lk_image pair[2];               /* the pair of pictures read last (metrics_pictures.c) */
 } lk_metric_table;
 enum { LK_ROW_VALUES = 4096 };
 typedef struct {
