@@ -217,7 +217,8 @@ lk_err grid_new(const lk_experiment *x, lk_profile profile, const char *set, gri
 void grid_free(grid *g) { if (g) lk_arena_free(g->arena); }
 
 /* ---- contents of inputs ---------------------------------------------------------------------------------------------- */
-static int visible(const struct dirent *d) { return d->d_name[0] != '.'; }
+/* Prose about an input is no part of it: a README may be corrected without making every result another. */
+static int visible(const struct dirent *d) { return d->d_name[0] != '.' && strncmp(d->d_name, "README", 6) && strncmp(d->d_name, "LICENSE", 7); }
 static int bytewise(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 static lk_err hash_tree(const char *path, const char *relative, lk_sha256 *s) {
     struct stat st;
