@@ -63,13 +63,11 @@ int lk_adapter_params(const lk_adapter *adapter, const lk_graph *g, const lk_val
     lk_adapter *a = (lk_adapter *)adapter;                  /* the list is a cache inside the adapter */
     int n = 0;
     free(a->params);
-    a->params = lk_xcalloc((size_t)a->n * 3 + 1, sizeof *a->params);
+    a->params = lk_xcalloc((size_t)a->n * LK_SLOT_COUNT + 1, sizeof *a->params);
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
-        a->params[n++] = m->a;
-        a->params[n++] = m->b;
-        if (lk_ok(m->magnitude)) a->params[n++] = m->magnitude;
+        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) a->params[n++] = m->t[k];
     }
     *out = a->params;
     return n;
@@ -114,13 +112,13 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     if (find_spelling(a, a->config.targets, name) < 0) return NULL;
     int rank_row = find_spelling(a, a->config.rank_names, name), alpha_row = find_spelling(a, a->config.alpha_names, name);
     lk_shape s = lk_shape_of(g, w);
-    lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w, .magnitude = LK_NONE };
+    lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w };
     m.r = rank_row >= 0 ? a->config.rank_values[rank_row] : a->config.r;
     m.alpha = alpha_row >= 0 ? a->config.alpha_values[alpha_row] : a->config.alpha;
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
-    m.a = adapter_param(g, a, name, "lora_A.weight", m.conv ? LK_SHAPE(m.r, s.d[1], s.d[2], s.d[3]) : LK_SHAPE(m.r, s.d[1]));
-    m.b = adapter_param(g, a, name, "lora_B.weight", m.conv ? LK_SHAPE(s.d[0], m.r, 1, 1) : LK_SHAPE(s.d[0], m.r));
-    if (a->config.kind == LK_DORA) m.magnitude = adapter_param(g, a, name, "lora_magnitude_vector", m.conv ? LK_SHAPE(1, s.d[0], 1, 1) : LK_SHAPE(s.d[0]));
+    lk_shape shapes[LK_SLOT_COUNT];
+    lk_lora_shapes(&a->config, s, m.r, shapes);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) m.t[i] = shapes[i].rank ? adapter_param(g, a, name, lk_lora_leaves[i].peft, shapes[i]) : LK_NONE;
     if (a->n == a->cap) {
         a->cap = a->cap ? 2 * a->cap : 128;
         a->module = lk_xrealloc(a->module, (size_t)a->cap * sizeof *a->module);
@@ -171,15 +169,15 @@ static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv)
 static lk_val row_norms(lk_graph *g, const lk_adapter *a, const lk_lora_module *m) {
     lk_shape s = lk_shape_of(g, m->w);
     int64_t columns = lk_numel(s) / (s.d[0] ? s.d[0] : 1);
-    lk_val ba = lk_matmul(g, lk_reshape(g, m->b, LK_SHAPE(s.d[0], m->r)), lk_reshape(g, m->a, LK_SHAPE(m->r, columns)), LK_NONE, (lk_mm){ 0 });
+    lk_val ba = lk_matmul(g, lk_reshape(g, m->t[LK_SLOT_B], LK_SHAPE(s.d[0], m->r)), lk_reshape(g, m->t[LK_SLOT_A], LK_SHAPE(m->r, columns)), LK_NONE, (lk_mm){ 0 });
     lk_val whole = lk_add(g, lk_reshape(g, m->w, LK_SHAPE(s.d[0], columns)), times_scale(g, a, m, ba));
     lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, whole), (lk_axes){ .n = 1, .axis = { 1 } }));
-    return lk_reshape(g, lk_detach(g, norm), lk_shape_of(g, m->magnitude));
+    return lk_reshape(g, lk_detach(g, norm), lk_shape_of(g, m->t[LK_SLOT_MAGNITUDE]));
 }
 
 /* (m/norm - 1) W x + m/norm s BA x: added to the base output, whose bias stays unscaled. */
 static lk_val dora_branch(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val base, lk_val low_rank) {
-    lk_val factor = lk_div(g, m->magnitude, row_norms(g, a, m));
+    lk_val factor = lk_div(g, m->t[LK_SLOT_MAGNITUDE], row_norms(g, a, m));
     return lk_add(g, lk_mul(g, lk_shift(g, factor, -1), base), lk_mul(g, factor, low_rank));
 }
 
@@ -189,11 +187,13 @@ static lk_val base_without_bias(lk_graph *g, const lk_adapter *a, const lk_lora_
     return lk_sub(g, y, conv ? lk_reshape(g, bias, LK_SHAPE(lk_dim(g, bias, 0), 1, 1)) : bias);
 }
 
+/* LoHa and LoKr have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
-    lk_val h = apply_weight(g, dropped, m->a, conv);
+    if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
+    lk_val h = apply_weight(g, dropped, m->t[LK_SLOT_A], conv);
     lk_conv pointwise = { .stride = { 1, 1 } };
-    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->b, conv ? &pointwise : NULL));
+    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &pointwise : NULL));
     return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
 }
 
@@ -219,15 +219,15 @@ lk_val lk_adapter_conv2d(const lk_net *net, const char *module, lk_val x, lk_val
 
 /* ---- initial values --------------------------------------------------------------------------------------------------- */
 
-static lk_err init_a(lk_exec *exec, const lk_lora_module *m, uint64_t seed) {
-    lk_shape s = lk_shape_of(m->g, m->a);
+static lk_err init_kaiming(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed) {
+    lk_shape s = lk_shape_of(m->g, m->t[slot]);
     int64_t n = lk_numel(s);
     float bound = (float)(1.0 / __builtin_sqrt((double)(n / s.d[0])));       /* Kaiming with a = sqrt 5: sqrt(6 / ((1 + 5) fan_in)) */
-    char *stream = lk_xfmt("%s.lora_A.weight", m->name);
+    char *stream = lk_xfmt("%s.%s", m->name, lk_lora_leaves[slot].peft);
     uint64_t key = lk_stream_key(seed, stream);
     float *x = lk_xaligned((size_t)n * sizeof *x);
     for (int64_t i = 0; i < n; i++) x[i] = bound * (2.0f * lk_philox_uniform(key, 0, 0, (uint64_t)i) - 1.0f);
-    lk_err err = lk_exec_set(exec, m->a, x, n);
+    lk_err err = lk_exec_set(exec, m->t[slot], x, n);
     free(x);
     free(stream);
     return err;
@@ -262,10 +262,17 @@ static lk_err init_magnitude(lk_exec *exec, const lk_lora_module *m) {
     float *w = lk_xaligned((size_t)n * sizeof *w), *norms = lk_xaligned((size_t)rows * sizeof *norms);
     lk_err err = lk_exec_get(exec, m->w, w, n);
     if (!err) err = norms_of(w, rows, n / rows, norms);
-    if (!err) err = lk_exec_set(exec, m->magnitude, norms, rows);
+    if (!err) err = lk_exec_set(exec, m->t[LK_SLOT_MAGNITUDE], norms, rows);
     free(w);
     free(norms);
     return err;
+}
+
+/* One factor of each product starts at zero, as PEFT has it: a fresh adapter changes nothing. */
+static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed) {
+    if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m);
+    if (slot == LK_SLOT_B || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
+    return init_kaiming(exec, m, slot, seed);
 }
 
 lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
@@ -273,9 +280,7 @@ lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
-        LK_TRY(init_a(exec, m, seed));
-        LK_TRY(set_zero(exec, m->b, lk_numel(lk_shape_of(g, m->b))));
-        if (lk_ok(m->magnitude)) LK_TRY(init_magnitude(exec, m));
+        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed));
     }
     return LK_OK;
 }

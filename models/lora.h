@@ -4,7 +4,7 @@
 #define LK_LORA_H
 #include "models/nn.h"
 
-typedef enum { LK_LORA, LK_RSLORA, LK_DORA } lk_lora_kind;    /* DoRA: Liu et al. 2024, norm detached */
+typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR } lk_lora_kind;    /* DoRA: Liu et al. 2024, norm detached; LoHa, LoKr: lora_file.h */
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
@@ -13,6 +13,7 @@ typedef struct {
     /* per-module overrides, NULL-ended names matched like targets */
     const char *const *rank_names; const int *rank_values;
     const char *const *alpha_names; const double *alpha_values;
+    int factor; bool both;            /* LoKr: LyCORIS' factor (0: any) and decompose_both */
 } lk_lora_config;
 
 /* An adapter collects the modules it attached to while a model is built with it in net.adapters. */

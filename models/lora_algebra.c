@@ -11,6 +11,7 @@ double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return
 /* ---- one module's delta ------------------------------------------------------------------------------------------------- */
 
 void lk_lora_part_size(const lk_lora_part *p, int64_t *rows, int64_t *columns) {
+    if (!p->t[LK_SLOT_B].x) { lk_lycoris_size(p->t[LK_SLOT_H1A].x ? LK_LOHA : LK_LOKR, p, rows, columns); return; }
     *rows = p->t[LK_SLOT_B].s.d[0];
     *columns = lk_numel(p->t[LK_SLOT_A].s) / p->r;
 }
@@ -27,6 +28,7 @@ static void add_product(double *out, const float *a, const float *b, int64_t row
 void lk_lora_part_delta(const lk_lora_file *f, const lk_lora_part *p, double *out) {
     int64_t rows, columns;
     lk_lora_part_size(p, &rows, &columns);
+    if (f->kind >= LK_LOHA) { lk_lycoris_delta(f->kind, p, lk_lora_file_scale(f, p), out); return; }
     memset(out, 0, (size_t)(rows * columns) * sizeof *out);
     add_product(out, p->t[LK_SLOT_B].x, p->t[LK_SLOT_A].x, rows, p->r, columns, lk_lora_file_scale(f, p));
 }
@@ -154,6 +156,7 @@ static lk_err small_svd(const lk_lora_file *f, const lk_lora_part *from, lk_lora
 }
 
 static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r, lk_lora_file *out, double *kept) {
+    if (f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "%s: LoHa and LoKr are resized by merging them and extracting", f->path);
     int64_t rows, columns;
     lk_lora_part_size(from, &rows, &columns);
     lk_lora_part *to = &out->part[out->n++];

@@ -101,9 +101,8 @@ static lk_err take(lk_lora_file *f, lk_exec *exec, lk_val v, lk_lora_array *out)
 static lk_err take_module(lk_lora_file *f, lk_exec *exec, const lk_lora_module *m) {
     lk_lora_part *p = &f->part[f->n++];
     *p = (lk_lora_part){ .name = lk_strdup(f->arena, m->name), .r = m->r, .alpha = m->alpha };
-    LK_TRY(take(f, exec, m->a, &p->t[LK_SLOT_A]));
-    LK_TRY(take(f, exec, m->b, &p->t[LK_SLOT_B]));
-    return take(f, exec, m->magnitude, &p->t[LK_SLOT_MAGNITUDE]);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) LK_TRY(take(f, exec, m->t[i], &p->t[i]));
+    return LK_OK;
 }
 
 lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {

@@ -8,7 +8,7 @@ typedef struct {                      /* one adapted module in one graph */
     const char *name;                 /* the module's full name, without param prefixes */
     int r; double alpha;
     bool conv;
-    lk_val a, b, magnitude, w;        /* magnitude LK_NONE but for DoRA; w: the base weight */
+    lk_val t[LK_SLOT_COUNT], w;       /* the kind's factors, LK_NONE where it has none; w: the base weight */
 } lk_lora_module;
 
 struct lk_adapter {
@@ -40,6 +40,16 @@ typedef struct {
 } lk_lora_entries;
 lk_err lk_lora_entries_open(const char *path, lk_lora_entries *);
 void   lk_lora_entries_close(lk_lora_entries *);
+/* How a slot's tensor is called behind the module's name. */
+typedef struct { const char *peft, *kohya; } lk_lora_leaf;
+extern const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT];
+/* lora_lycoris.c. Shapes of a module's factors (rank 0: absent); the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
+void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int r, lk_shape t[LK_SLOT_COUNT]);
+lk_val lk_lora_delta_node(lk_graph *, lk_lora_kind, const lk_val t[LK_SLOT_COUNT]);
+void   lk_lycoris_delta(lk_lora_kind, const lk_lora_part *, double scale, double *out);
+void   lk_lycoris_size(lk_lora_kind, const lk_lora_part *, int64_t *rows, int64_t *columns);
+lk_err lk_lycoris_check(const lk_lora_entries *, lk_lora_entry *);
+void   lk_lycoris_factor(const lk_lora_file *, int *factor, bool *both);
 /* PEFT's config of a file (lora_save.c). */
 json_t *lk_lora_config_json(const lk_lora_file *, double dropout);
 

@@ -16,7 +16,9 @@ static const struct { const char *end; int slot; bool kohya; } endings[] = {
     { ".lora_A.weight", LK_SLOT_A }, { ".lora_B.weight", LK_SLOT_B }, { ".lora.down.weight", LK_SLOT_A }, { ".lora.up.weight", LK_SLOT_B },
     { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".alpha", LK_SLOT_ALPHA, true },
     { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
-    { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B } };
+    { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B },
+    { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
+    { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B } };
 static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
@@ -45,7 +47,7 @@ static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name) {
 
 static lk_err unknown_key(const lk_lora_entries *f, const char *key) {
     return lk_error(LK_EINPUT, "%s: key '%s' is no part of a LoRA this library reads; expected a name ending in .lora_A.weight, .lora_B.weight, .lora.down.weight, "
-                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha or .lora_magnitude_vector", f->path, key);
+                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa) or .lokr_w1 (LoKr); Tucker forms (hada_t1, lokr_t2) are not implemented", f->path, key);
 }
 
 static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
@@ -59,6 +61,7 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
         if (e->t[endings[i].slot]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].slot]->name, t->name, slot_names[endings[i].slot], name);
         e->t[endings[i].slot] = t;
         f->kohya |= endings[i].kohya;
+        if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
         return LK_OK;
     }
@@ -66,6 +69,7 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
 }
 
 static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
+    if (f->kind >= LK_LOHA) return lk_lycoris_check(f, e);
     const lk_tensor *a = e->t[LK_SLOT_A], *b = e->t[LK_SLOT_B];
     if (!a || !b) {
         const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_MAGNITUDE];
@@ -100,7 +104,8 @@ static lk_err check_config(const lk_lora_entries *f) {
     for (size_t i = 0; i < sizeof must_be_absent / sizeof *must_be_absent; i++)
         if (config_value(f, must_be_absent[i])) return lk_error(LK_EINPUT, "%s: its config gives %s, which is not implemented", f->path, must_be_absent[i]);
     const char *type = json_string_value(config_value(f, "peft_type")), *bias = json_string_value(config_value(f, "bias"));
-    if (type && strcmp(type, "LORA")) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; only LORA is implemented", f->path, type);
+    const char *want = f->kind == LK_LOHA ? "LOHA" : f->kind == LK_LOKR ? "LOKR" : "LORA";
+    if (type && strcmp(type, want)) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; its keys are of %s", f->path, type, want);
     if (bias && strcmp(bias, "none")) return lk_error(LK_EINPUT, "%s: its config says bias = %s; only none is implemented", f->path, bias);
     return LK_OK;
 }
@@ -121,30 +126,40 @@ static lk_err read_config(lk_lora_entries *f) {
     f->rslora = json_is_true(config_value(f, "use_rslora"));
     if (json_is_true(config_value(f, "use_dora")) != f->dora && f->config)
         return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
-    f->kind = f->dora ? LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
+    if (f->kind < LK_LOHA) f->kind = f->dora ? LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
     if (f->rslora && f->dora) return lk_error(LK_EINPUT, "%s: rsLoRA and DoRA together are not implemented", f->path);
     return check_config(f);
 }
 
 /* alpha_pattern's keys are module names or their ends after a '.'. */
-static bool pattern_alpha(const lk_lora_entries *f, const char *module, double *alpha) {
+static bool pattern_value(const lk_lora_entries *f, const char *pattern, const char *module, double *out) {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)config_value(f, "alpha_pattern"), key, value)
-        if (json_is_number(value) && lk_lora_spells(key[0] == '^' ? key + 1 : key, module, 0, false)) { *alpha = json_number_value(value); return true; }
+    json_object_foreach((json_t *)config_value(f, pattern), key, value)
+        if (json_is_number(value) && lk_lora_spells(key[0] == '^' ? key + 1 : key, module, 0, false)) { *out = json_number_value(value); return true; }
     return false;
 }
 
 static lk_err find_alpha(const lk_lora_entries *f, lk_lora_entry *e) {
-    const json_t *whole = config_value(f, "lora_alpha");
+    const json_t *whole = config_value(f, f->kind >= LK_LOHA ? "alpha" : "lora_alpha");
     if (e->t[LK_SLOT_ALPHA]) {
         if (e->t[LK_SLOT_ALPHA]->numel != 1) return lk_error(LK_ESHAPE, "%s: '%s' holds %lld numbers; expected 1", f->path, e->t[LK_SLOT_ALPHA]->name, (long long)e->t[LK_SLOT_ALPHA]->numel);
         LK_TRY(lk_st_f64(e->t[LK_SLOT_ALPHA], &e->alpha));
-    } else if (!pattern_alpha(f, e->name, &e->alpha)) {
-        if (f->peft && !json_is_number(whole)) return lk_error(LK_EINPUT, "%s: its adapter config has no lora_alpha", f->path);
+    } else if (!pattern_value(f, "alpha_pattern", e->name, &e->alpha)) {
+        if (f->peft && !json_is_number(whole)) return lk_error(LK_EINPUT, "%s: its adapter config has no %s", f->path, f->kind >= LK_LOHA ? "alpha" : "lora_alpha");
         e->alpha = json_is_number(whole) ? json_number_value(whole) : e->r;
     }
     return isfinite(e->alpha) ? LK_OK : lk_error(LK_EINPUT, "%s: alpha of module '%s' is not a finite number", f->path, e->name);
+}
+
+/* LoKr with both factors whole does not show its rank. PEFT's config tells it; LyCORIS means a scale of 1, whatever alpha says. */
+static void rank_of_whole(const lk_lora_entries *f, lk_lora_entry *e) {
+    double r = json_number_value(config_value(f, "r"));
+    if (f->peft && (pattern_value(f, "rank_pattern", e->name, &r) || r) && r >= 1 && r <= 1 << 20) { e->r = (int)r; return; }
+    e->r = 1;
+    for (int slot = LK_SLOT_K1; slot <= LK_SLOT_K2; slot += LK_SLOT_K2 - LK_SLOT_K1)
+        for (int i = 0; i < 2; i++) if (e->t[slot]->d[i] > e->r) e->r = (int)e->t[slot]->d[i];
+    e->alpha = e->r;
 }
 
 /* ---- a whole file ------------------------------------------------------------------------------------------------------------ */
@@ -164,6 +179,7 @@ static lk_err read_entries(lk_lora_entries *f) {
     for (int i = 0; i < f->n; i++) {
         LK_TRY(check_pair(f, &f->e[i]));
         LK_TRY(find_alpha(f, &f->e[i]));
+        if (!f->e[i].r) rank_of_whole(f, &f->e[i]);
     }
     return LK_OK;
 }
@@ -175,6 +191,14 @@ lk_err lk_lora_entries_open(const char *path, lk_lora_entries *f) {
     lk_err err = read_entries(f);
     if (err) lk_lora_entries_close(f);
     return err;
+}
+
+static lk_err find_factor(const char *path, lk_lora_config *c) {
+    lk_lora_file *file;
+    LK_TRY(lk_lora_file_read(path, &file));
+    lk_lycoris_factor(file, &c->factor, &c->both);
+    lk_lora_file_free(file);
+    return LK_OK;
 }
 
 lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) {
@@ -192,16 +216,22 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
     *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_entries_close(&f);
-    return LK_OK;
+    return c->kind == LK_LOKR ? find_factor(path, c) : LK_OK;
 }
 
 /* ---- into a built adapter ---------------------------------------------------------------------------------------------------- */
+
+static int first_slot(const lk_lora_entry *e) {
+    int i = LK_SLOT_B;                                  /* of LoRA the up half, as ever */
+    for (int k = 0; !e->t[i]; k++) i = k;
+    return i;
+}
 
 static lk_err homeless(const lk_lora_entries *f, const lk_adapter *a, const lk_lora_entry *e) {
     int near = lk_nearest(e->name, a->seen, a->n_seen);
     bool exists = false;
     for (int i = 0; i < a->n_seen; i++) exists |= lk_lora_spells(e->name, a->seen[i], a->layers, true);
-    return lk_error(LK_EINPUT, "%s: '%s' belongs to %s; the nearest module is '%s'", f->path, e->t[LK_SLOT_B]->name,
+    return lk_error(LK_EINPUT, "%s: '%s' belongs to %s; the nearest module is '%s'", f->path, e->t[first_slot(e)]->name,
                     exists ? "a module this adapter was not built on" : "no module of the model", near >= 0 ? a->seen[near] : "(none was built)");
 }
 
@@ -236,16 +266,15 @@ static lk_err check_shape(const lk_lora_entries *f, const lk_tensor *t, int slot
 }
 
 static lk_err load_module(lk_exec *exec, const lk_lora_entries *f, const lk_lora_module *m, const lk_lora_entry *e) {
-    const lk_val where[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = m->a, [LK_SLOT_B] = m->b, [LK_SLOT_ALPHA] = LK_NONE, [LK_SLOT_MAGNITUDE] = m->magnitude };
-    for (int p = LK_SLOT_A; p < LK_ENTRY_SLOTS; p++) {
-        if (p == LK_SLOT_ALPHA || !e->t[p]) continue;
-        if (!lk_ok(where[p])) return lk_error(LK_EINPUT, "%s: '%s' is DoRA's; the adapter was built without", f->path, e->t[p]->name);
-        LK_TRY(check_shape(f, e->t[p], p, lk_shape_of(lk_exec_graph(exec), where[p])));
+    for (int p = 0; p < LK_SLOT_COUNT; p++) {
+        if (e->t[p] && !lk_ok(m->t[p])) return lk_error(LK_EINPUT, "%s: '%s' has no place in the adapter, which was built as another kind or with another factorisation", f->path, e->t[p]->name);
+        if (p == LK_SLOT_MAGNITUDE && lk_ok(m->t[p]) && !e->t[p]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector; the adapter was built as DoRA", f->path, e->name);
+        if (lk_ok(m->t[p]) && !e->t[p]) return lk_error(LK_EINPUT, "%s: module '%s' has no %s, which the adapter was built with", f->path, e->name, lk_lora_leaves[p].peft);
+        if (e->t[p]) LK_TRY(check_shape(f, e->t[p], p, lk_shape_of(lk_exec_graph(exec), m->t[p])));
     }
-    if (lk_ok(m->magnitude) && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector; the adapter was built as DoRA", f->path, e->name);
     if (m->alpha != e->alpha)
         return lk_error(LK_EINPUT, "%s: alpha of module '%s' is %g; the adapter was built with %g", f->path, e->name, e->alpha, m->alpha);
-    for (int p = LK_SLOT_A; p < LK_ENTRY_SLOTS; p++) if (p != LK_SLOT_ALPHA && e->t[p]) LK_TRY(set_part(exec, e->t[p], where[p]));
+    for (int p = 0; p < LK_SLOT_COUNT; p++) if (e->t[p]) LK_TRY(set_part(exec, e->t[p], m->t[p]));
     return LK_OK;
 }
 

@@ -3,17 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { lk_val w, a, b, magnitude, out; } merge_graph;
+typedef struct { lk_val w, t[LK_SLOT_COUNT], out; } merge_graph;
 static merge_graph build(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, double weight) {
     lk_shape s = lk_shape_of(m->g, m->w);
     int64_t rows = s.d[0], columns = lk_numel(s) / (rows ? rows : 1);
-    merge_graph v = { .w = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns)), .a = lk_input(g, "a", LK_F32, LK_SHAPE(m->r, columns)),
-                      .b = lk_input(g, "b", LK_F32, LK_SHAPE(rows, m->r)), .magnitude = LK_NONE };
-    v.out = lk_add(g, v.w, lk_scale(g, lk_matmul(g, v.b, v.a, LK_NONE, (lk_mm){ 0 }), lk_lora_scale(&a->config, m->r, m->alpha) * weight));
-    if (!lk_ok(m->magnitude)) return v;
-    v.magnitude = lk_input(g, "magnitude", LK_F32, LK_SHAPE(rows, 1));
+    merge_graph v = { .w = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns)) };
+    for (int i = 0; i < LK_SLOT_COUNT; i++) v.t[i] = lk_ok(m->t[i]) ? lk_input(g, lk_lora_leaves[i].peft, LK_F32, lk_shape_of(m->g, m->t[i])) : LK_NONE;
+    v.out = lk_add(g, v.w, lk_scale(g, lk_lora_delta_node(g, a->config.kind, v.t), lk_lora_scale(&a->config, m->r, m->alpha) * weight));
+    if (!lk_ok(v.t[LK_SLOT_MAGNITUDE])) return v;
     lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, v.out), (lk_axes){ .n = 1, .axis = { 1 }, .keep = true }));
-    v.out = lk_mul(g, v.out, lk_div(g, v.magnitude, norm));
+    v.out = lk_mul(g, v.out, lk_div(g, lk_reshape(g, v.t[LK_SLOT_MAGNITUDE], LK_SHAPE(rows, 1)), norm));
     return v;
 }
 static lk_err copy_in(lk_exec *to, lk_val input, lk_exec *from, lk_val source) {
@@ -31,9 +30,7 @@ static lk_err merge_module(const lk_adapter *a, const lk_lora_module *m, lk_exec
     lk_err e = lk_graph_error(g);
     if (!e) e = lk_exec_new(g, &v.out, 1, (lk_exec_opts){ 0 }, &x);
     if (!e) e = copy_in(x, v.w, to, target);
-    if (!e) e = copy_in(x, v.a, from, m->a);
-    if (!e) e = copy_in(x, v.b, from, m->b);
-    if (!e && lk_ok(v.magnitude)) e = copy_in(x, v.magnitude, from, m->magnitude);
+    for (int i = 0; i < LK_SLOT_COUNT && !e; i++) if (lk_ok(m->t[i])) e = copy_in(x, v.t[i], from, m->t[i]);
     if (!e) e = lk_exec_run(x);
     if (!e) e = copy_in(to, target, x, v.out);
     lk_exec_free(x);

@@ -6,8 +6,11 @@
 
 static const struct { lk_lora_format format; const char *name; } formats[] = {
     { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" } };
-static const struct { const char *peft, *kohya; } leaves[LK_SLOT_COUNT] = {
-    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" } };
+const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
+    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" },
+    [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
+    [LK_SLOT_K1] = { "lokr_w1", "lokr_w1" }, [LK_SLOT_K1A] = { "lokr_w1_a", "lokr_w1_a" }, [LK_SLOT_K1B] = { "lokr_w1_b", "lokr_w1_b" },
+    [LK_SLOT_K2] = { "lokr_w2", "lokr_w2" }, [LK_SLOT_K2A] = { "lokr_w2_a", "lokr_w2_a" }, [LK_SLOT_K2B] = { "lokr_w2_b", "lokr_w2_b" } };
 static const struct { const char *component, *prefix; } kohya_prefixes[] = {
     { "unet", "lora_unet_" }, { "transformer", "lora_transformer_" }, { "text_encoder", "lora_te_" }, { "text_encoder_2", "lora_te2_" } };
 
@@ -20,6 +23,19 @@ lk_err lk_lora_format_named(const char *name, lk_lora_format *out) {
 
 static json_t *number(double x) { return x == (double)(int64_t)x && x > -9e15 && x < 9e15 ? json_integer((json_int_t)x) : json_real(x); }
 
+static json_t *lycoris_config(const lk_lora_file *f, json_t *targets, json_t *ranks, json_t *alphas) {
+    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : "LOKR", "r", f->part[0].r, "alpha",
+                               number(f->part[0].alpha), "rank_dropout", 0.0, "module_dropout", 0.0, "use_effective_conv2d", 0, "inference_mode", 1, "init_weights", 1, "task_type",
+                               "base_model_name_or_path", "modules_to_save", "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
+    int factor;
+    bool both;
+    if (f->kind == LK_LOHA || !config) return config;
+    lk_lycoris_factor(f, &factor, &both);
+    json_object_set_new(config, "decompose_factor", json_integer(factor));
+    json_object_set_new(config, "decompose_both", json_boolean(both));
+    return config;
+}
+
 /* Exactly the adapted modules are named, so that PEFT attaches to these and no others; ranks and alphas unlike the first module's are named too. */
 json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
     json_t *targets = json_array(), *ranks = json_object(), *alphas = json_object();
@@ -29,6 +45,7 @@ json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
         if (p->r != f->part[0].r) json_object_set_new(ranks, p->name, json_integer(p->r));
         if (p->alpha != f->part[0].alpha) json_object_set_new(alphas, p->name, number(p->alpha));
     }
+    if (f->kind >= LK_LOHA) return lycoris_config(f, targets, ranks, alphas);
     return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
                      "lora_dropout", dropout, "use_rslora", f->kind == LK_RSLORA, "use_dora", f->kind == LK_DORA, "bias", "none", "fan_in_fan_out", 0,
                      "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save",
@@ -60,7 +77,7 @@ static void add(writing *w, const char *name, lk_shape s, const float *x) {
 }
 
 static void add_dotted(writing *w, const lk_lora_part *p, const char *lead) {
-    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, p->name, leaves[i].peft), p->t[i].s, p->t[i].x);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, p->name, lk_lora_leaves[i].peft), p->t[i].s, p->t[i].x);
 }
 
 /* A magnitude a row is a column there, of as many axes as the weight has. */
@@ -75,7 +92,9 @@ static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lea
     char under[512];
     lk_lora_underscored(p->name, w->f->layers, w->f->attended, w->format == LK_FORMAT_KOHYA_SGM, under, sizeof under);
     if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
-    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, lk_lora_leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
+    if (p->t[LK_SLOT_K1].x && p->t[LK_SLOT_K2].x && p->alpha != p->r)
+        return lk_error(LK_EINPUT, "module '%s': LyCORIS' scale is 1 where both of LoKr's factors are whole; here it is %g", p->name, p->alpha / p->r);
     float *alpha = lk_alloc(w->arena, sizeof *alpha);
     *alpha = (float)(lk_lora_file_scale(w->f, p) * p->r);
     add(w, lk_fmt(w->arena, "%s%s.alpha", lead, under), LK_SCALAR, alpha);
@@ -96,6 +115,7 @@ static lk_err check_names(const writing *w) {
 }
 
 static lk_err collect(writing *w) {
+    if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa and LoKr; write peft or kohya (LyCORIS' keys)");
     bool kohya = w->format == LK_FORMAT_KOHYA || w->format == LK_FORMAT_KOHYA_SGM;
     const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
     if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder and text_encoder_2", w->f->component);

@@ -1,0 +1,84 @@
+"""Adapter files this project writes, loaded by diffusers and PEFT: the noise prediction must be the one the golden case gives.
+
+    python tests/peers/adapters.py [build/bin/lk-lora]
+
+Each format is written by lk-lora from the golden PEFT file; kohya's also back from diffusers'. Relative L2 error at most 1e-4: the peers compute
+in binary32 (their own error on this case is 2e-6), so that a wrong alpha, a transposed half or a module left out (errors of .01 and more) shows.
+Exits 0 with a line "skipped" where a package is missing."""
+import json, os, subprocess, sys, tempfile
+
+try:
+    import torch
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
+    from peft import PeftModel
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+except ImportError as e:
+    print(f"skipped: {e}")
+    sys.exit(0)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+GOLDEN = os.path.join(ROOT, "tests/golden/models")
+TOOL = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build/bin/lk-lora")
+BOUND = 1e-4
+
+
+def unet():
+    config = UNet2DConditionModel.load_config(os.path.join(GOLDEN, "unet_sd15/config.json"))
+    model = UNet2DConditionModel.from_config(config)
+    model.load_state_dict(load_file(os.path.join(GOLDEN, "unet_sd15/model.safetensors")))
+    return model.eval()
+
+
+def metadata(path):
+    with safe_open(path, "pt") as f:
+        text = (f.metadata() or {}).get("lora_adapter_metadata")
+    return {k.removeprefix("unet."): v for k, v in json.loads(text).items()} if text else None
+
+
+def by_peft(path):
+    return PeftModel.from_pretrained(unet(), os.path.dirname(path)).eval()
+
+
+def by_diffusers(path):
+    model = unet()
+    model.load_lora_adapter(load_file(path), prefix="unet", metadata=metadata(path))
+    return model
+
+
+def by_diffusers_from_kohya(path):
+    model = unet()
+    state, alphas = _convert_non_diffusers_lora_to_diffusers(load_file(path))
+    model.load_lora_adapter(state, prefix="unet", network_alphas=alphas)
+    return model
+
+
+def main():
+    torch.set_num_threads(1)
+    io = load_file(os.path.join(GOLDEN, "lora_formats/io.safetensors"))
+    source = os.path.join(GOLDEN, "lora_formats/peft/adapter_model.safetensors")
+    base = "base=" + os.path.join(GOLDEN, "unet_sd15/model.safetensors")
+    bad = 0
+    with tempfile.TemporaryDirectory() as tmp:
+        def convert(a, name, form):
+            b = os.path.join(tmp, name)
+            os.makedirs(os.path.dirname(b), exist_ok=True)
+            subprocess.run([TOOL, "convert", a, b, "format=" + form, base], check=True)
+            return b
+
+        diffusers = convert(source, "diffusers/pytorch_lora_weights.safetensors", "diffusers")
+        kohya = convert(diffusers, "kohya/lora.safetensors", "kohya")
+        peft = convert(kohya, "peft/adapter_model.safetensors", "peft")
+        for name, load, path in [("peft", by_peft, peft), ("diffusers", by_diffusers, diffusers), ("kohya", by_diffusers_from_kohya, kohya)]:
+            with torch.no_grad():
+                out = load(path)(io["in.sample"], io["in.timestep"], io["in.encoder_hidden_states"], return_dict=False)[0]
+            rel = ((out - io["out.lora"]).norm() / io["out.lora"].norm()).item()
+            ok = rel <= BOUND
+            bad += not ok
+            print(f"{'ok  ' if ok else 'FAIL'} {name}: relative L2 error {rel:.2e}, allowed {BOUND:g}")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
