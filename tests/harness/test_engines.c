@@ -1,6 +1,6 @@
 /* engine=mpi with the real mpirun and engine=slurm with a real Slurm of one node (slurm_cluster.sh); skipped, and said so, where
  * they are not installed or cannot be started. Oracle: the digests of an undisturbed local sweep. */
-#include "harness_tools.h"
+#include "tests/harness/harness_tools.h"
 
 static lk_arena *a;
 __attribute__((constructor)) static void make_arena(void) { a = lk_arena_new(); }
