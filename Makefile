@@ -137,10 +137,11 @@ zoo: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh train
 zoo-check: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh check
-bench: all
+bench: all $(FIXTURE)
 	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
+	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
 fuzz: ; @bash tests/fuzz/fuzz.sh
-soak: all ; @BUILD=$(BUILD) bash tests/harness/soak.sh
+soak: $(BUILD)/tests/harness/test_kill ; @BUILD=$(BUILD) bash tests/harness/soak.sh
 paper: ; @sh paper/build.sh $(if $(draft),draft)
 PREFIX ?= /usr/local
 # tools, experiments, liblk.a, the headers as the tree has them (compile with -I PREFIX/include/likeness). Experiments read datasets/ and

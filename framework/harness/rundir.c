@@ -6,7 +6,8 @@
  * is made under another name with its state file inside and renamed into place: it never exists without one.
  *
  * Where the file system has no locks (LK_NO_LOCKS=1 pretends so), the state file's age is the heartbeat: a lease not
- * renewed for LK_LEASE_S seconds (120) is taken over; the rename decides between two takers. */
+ * renewed for LK_LEASE_S seconds (120) is taken over; the rename decides between two takers. A heartbeat further in the future
+ * than that means that a clock was set back: its owner lives if it renews the file while one looks (owners do every 2 s). */
 #include "harness/internal.h"
 #include <dirent.h>
 #include <errno.h>
@@ -72,6 +73,16 @@ static double age_of(int fd) {
     struct stat st;
     return fstat(fd, &st) ? 0 : difftime(time(NULL), st.st_mtime);
 }
+static bool renewed_while_looking(int fd) {
+    struct stat before, after;
+    if (fstat(fd, &before)) return true;
+    usleep((useconds_t)(1e6 * fmin(5, lease_seconds())));
+    return fstat(fd, &after) || before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec;
+}
+static bool lives(int fd) {
+    double age = age_of(fd);
+    return age < lease_seconds() && (age > -lease_seconds() || renewed_while_looking(fd));
+}
 lk_err rundir_claim(const char *dir, bool *claimed, run_lease *l) {
     *claimed = false;
     for (int attempt = 0; attempt < 8; attempt++) {
@@ -81,7 +92,7 @@ lk_err rundir_claim(const char *dir, bool *claimed, run_lease *l) {
         int fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0 && errno != ENOENT) { lk_err e = refused(path, "cannot be opened"); free(path); return e; }
         int got = fd < 0 ? 2 : lock(fd);
-        bool owned_elsewhere = got == -1 && (s == RUN_LEASED || s == RUN_RUNNING) && age_of(fd) < lease_seconds();
+        bool owned_elsewhere = got == -1 && (s == RUN_LEASED || s == RUN_RUNNING) && lives(fd);
         bool mine = got == 1 ? same_file(fd, path) : got == -1 && !owned_elsewhere;
         free(path);
         if (mine) {

@@ -53,7 +53,7 @@ static void show_active(const char *dir, const char *point, run_state s, lk_aren
     printf("  %-11s  %s", state_names[s], point);
     if (note.total > 0) { printf("  %lld of %lld", (long long)note.done, (long long)note.total); *part += (double)note.done / (double)note.total; }
     if (isfinite(note.loss)) printf("  loss %.4g", note.loss);
-    if (s == RUN_RUNNING || s == RUN_LEASED) printf("  on %s (process %ld, heard %.0f s ago)", note.host, note.pid, note.age_s);
+    if (s == RUN_RUNNING || s == RUN_LEASED) printf("  on %s (process %ld, heard %.0f s ago)", note.host, note.pid, fmax(0, note.age_s));
     if (*note.reason) printf("  %s", note.reason);
     printf("\n");
     if (s == RUN_RUNNING) sparkline(dir, a);
