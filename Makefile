@@ -114,6 +114,29 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
 
+# ---- backend/cuda on the host: its plain C and the host runner, linked into its tests alone
+EMU_OBJ := $(EMU_SRC:%.c=$(BUILD)/%.o)
+$(BUILD)/tests/backend/cuda/%: $(BUILD)/tests/backend/cuda/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(EMU_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(EMU_OBJ) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
+$(BUILD)/tests/emulation/emulation.o: LK_CF += -mfma
+
+# ---- CUDA: the same bodies by nvcc, into a library of their own that no binary with GSL links. CUDA=auto: where nvcc is; CUDA=0: no trace.
+NVCC := $(if $(filter 0,$(CUDA)),,$(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc)))
+CUDA_ARCHS ?= 80 90 100
+NVCC_FLAGS := -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Iframework -I. -Werror all-warnings \
+              $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+              -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+cuda: $(if $(NVCC),$(BUILD)/cuda/liblk_cuda.a,no-nvcc)
+no-nvcc: ; @echo "CUDA kernels are not built: $(if $(filter 0,$(CUDA)),CUDA=0,nvcc is not in PATH nor in /usr/local/cuda/bin; install the CUDA toolkit 12 or 13)"
+$(BUILD)/cuda/kernels.o: framework/backend/cuda/kernels.cu $(wildcard framework/backend/cuda/*.h) framework/backend/activation.h framework/base/exact_math.h framework/base/philox.h
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -Xptxas -v -c $< -o $@ 2> $@.log || { cat $@.log; exit 1; }
+$(BUILD)/cuda/liblk_cuda.a: $(BUILD)/cuda/kernels.o
+	@rm -f $@; $(AR) rcs $@ $^
+cuda-usage: $(if $(NVCC),$(BUILD)/cuda/kernels.o,no-nvcc)
+	@test -z "$(NVCC)" || sh framework/backend/cuda/usage.sh $(BUILD)/cuda/kernels.o.log
+
 # ---- tests: programs, and checks of the tree itself (tests/check_*). only="PATTERN ..." builds and runs those whose path contains one.
 CHECKS  := $(TESTS) $(wildcard tests/check_*)
 CHECKED := $(if $(only),$(sort $(foreach o,$(only),$(foreach t,$(CHECKS),$(if $(findstring $(o),$(t)),$(t))))),$(CHECKS))
@@ -168,10 +191,11 @@ help:
 #H   make check [only=PATTERN]         builds and runs every test
 #H   make golden dir=PATH              runs the peers' vectors found below PATH
 #H   make zoo | zoo-check              trains the small models again | replays their first steps
+#H   make cuda | cuda-usage            compiles the CUDA kernels | registers and shared memory of each
 #H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
 #H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
 #H
 #H   CUDA=0|1|auto  SAN=address,undefined|thread  BUILD=DIR  CC=  CFLAGS=  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
 #H   Start here: README.md, then docs/design.md; docs/extending.md to add an operation, model, metric or experiment
 FORCE:
-.PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help FORCE
+.PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help cuda no-nvcc cuda-usage FORCE
