@@ -1,6 +1,6 @@
-/* Times the LoRA training step of a UNet (rank 8 on to_q, to_k, to_v, to_out.0; clipped AdamW) for tests/bench/bench_step.sh,
+/* Times the LoRA training step of a UNet or an MMDiT (rank 8 on to_q, to_k, to_v, to_out.0; clipped AdamW) for tests/bench/bench_step.sh,
  * which asks a peer the same in turn. Weights are drawn, not loaded.
- *   usage:  bench_step CHANNELS THREADS [batch=8] [size=16] [mem=MiB]        CHANNELS: 64,128,256
+ *   usage:  bench_step MODEL THREADS [batch=8] [size=16] [mem=MiB]        MODEL: a UNet's channels (64,128,256) or mmdit (6 blocks of width 256)
  *   stdout: "ready" after the first step, then for each line of stdin
  *             a number N   seconds of the median of N steps
  *             memory       bytes planned (packed weights included), peak resident bytes
@@ -14,10 +14,10 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { CONTEXT = 128, TOKENS = 77, LATENT = 4 };
+enum { CONTEXT = 128, TOKENS = 77, LATENT = 4, POOLED = 128 };
 typedef struct {
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_optimiser *optimiser;
-    lk_val noisy, noise, timestep, text;
+    lk_val noisy, noise, timestep, text, pooled;
     int64_t batch, size, step;
     int threads;
 } bench;
@@ -32,6 +32,16 @@ static lk_unet_config config_of(const char *channels, int64_t size) {
     }
     c.time_dim = 4 * c.channels[0];
     return c;
+}
+static lk_val predict(bench *b, const lk_net *net, const char *model) {
+    if (strcmp(model, "mmdit")) {
+        lk_unet_config c = config_of(model, b->size);
+        return lk_unet2d(net, &c, b->noisy, b->timestep, b->text, LK_UNET_PLAIN);
+    }
+    lk_dit_config c = {.layers = 6, .heads = 4, .head_dim = 64, .in_channels = LATENT, .out_channels = LATENT, .patch = 2, .joint_dim = CONTEXT, .pooled_dim = POOLED, .caption_dim = 256,
+                       .pos_embed_max = 32, .sample_size = b->size};
+    b->pooled = lk_input(b->g, "pooled", LK_F32, LK_SHAPE(b->batch, POOLED));
+    return lk_sd3_transformer(net, &c, b->noisy, b->text, b->pooled, b->timestep);
 }
 static float draw(uint64_t *state, float size) {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -52,17 +62,16 @@ static lk_err bind_weights(const bench *b) {
     }
     return LK_OK;
 }
-static lk_err build(bench *b, const char *channels, int64_t memory) {
+static lk_err build(bench *b, const char *model, int64_t memory) {
     static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
     lk_graph *g = b->g = lk_graph_new();
     lk_shape latent = LK_SHAPE(b->batch, LATENT, b->size, b->size);
-    lk_unet_config c = config_of(channels, b->size);
     b->adapter = lk_adapter_new((lk_lora_config){.r = 8, .alpha = 8, .targets = targets}, "");
     lk_net net = lk_net_root(g);
     net.adapters = &b->adapter; net.n_adapters = 1;
     b->noisy = lk_input(g, "noisy", LK_F32, latent); b->noise = lk_input(g, "noise", LK_F32, latent);
     b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->batch)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->batch, TOKENS, CONTEXT));
-    lk_val loss = lk_mse(g, lk_unet2d(&net, &c, b->noisy, b->timestep, b->text, LK_UNET_PLAIN), b->noise);
+    lk_val loss = lk_mse(g, predict(b, &net, model), b->noise);
     const lk_val *params;
     int n = lk_adapter_params(b->adapter, g, &params);
     b->optimiser = lk_optimiser_new(g, params, n, (lk_optimiser_config){.adamw = {.weight_decay = 0.01}, .clip = 1});
@@ -85,6 +94,7 @@ static lk_err one_step(bench *b) {
     float t[64];
     for (int64_t i = 0; i < b->batch && i < 64; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
     LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step)); LK_TRY(set(b, b->noise, 1.7f, (uint64_t)b->step + 1000)); LK_TRY(set(b, b->text, 1.7f, 7));
+    if (lk_ok(b->pooled)) LK_TRY(set(b, b->pooled, 1.7f, 8));
     LK_TRY(lk_exec_set(b->x, b->timestep, t, b->batch));
     LK_TRY(lk_optimiser_set(b->optimiser, b->x, b->step++, 1e-4));
     return lk_exec_run(b->x);
@@ -146,8 +156,8 @@ static int64_t option(int argc, char **argv, const char *name, int64_t otherwise
     return otherwise;
 }
 int main(int argc, char **argv) {
-    if (argc < 3) { fprintf(stderr, "usage: bench_step CHANNELS THREADS [batch=8] [size=16] [mem=MiB]\n"); return 2; }
-    bench b = {.threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    if (argc < 3) { fprintf(stderr, "usage: bench_step MODEL THREADS [batch=8] [size=16] [mem=MiB]\n"); return 2; }
+    bench b = {.pooled = LK_NONE, .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
     lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
     if (!e) e = one_step(&b);
     if (e) return lk_err_report(e);

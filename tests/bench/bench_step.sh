@@ -25,16 +25,17 @@ median() { tr ' ' '\n' <<<"$*" | grep . | sort -g | awk '{ v[NR] = $1 } END { pr
 now() { date +%s.%N; }
 seconds() { awk -v a="$1" -v b="$2" 'BEGIN { print b - a }'; }
 
-# model, channels, target of time; memory is held to 0.3, the start to 0.05
+# name, model as bench_step.c reads it, target of time; memory is held to 0.3, the start to 0.05
 compare() {
-    local channels=$2 ours= peer=- t0 first_ours first_peer=- rss_ours rss_peer=- planned pipes
+    local kind=unet channels=$2 ours= peer=- t0 first_ours first_peer=- rss_ours rss_peer=- planned pipes
+    [ "$channels" = mmdit ] && kind=mmdit
     pipes=$(mktemp -d); mkfifo "$pipes"/{ours,peer}.{in,out}
     t0=$(now)
     "$bench" "$channels" "$threads" <"$pipes/ours.in" >"$pipes/ours.out" & exec 3>"$pipes/ours.in" 4<"$pipes/ours.out"
     read -r line <&4; first_ours=$(seconds "$t0" "$(now)")
     if [ -n "$python" ]; then
         peer=; t0=$(now)
-        "$python" tests/bench/peer_step.py unet "$channels" "$threads" <"$pipes/peer.in" >"$pipes/peer.out" 2>/dev/null & exec 5>"$pipes/peer.in" 6<"$pipes/peer.out"
+        "$python" tests/bench/peer_step.py "$kind" "$channels" "$threads" <"$pipes/peer.in" >"$pipes/peer.out" 2>/dev/null & exec 5>"$pipes/peer.in" 6<"$pipes/peer.out"
         read -r line <&6; first_peer=$(seconds "$t0" "$(now)")
     fi
     for ((round = 0; round <= ROUNDS; round++)); do
@@ -51,6 +52,7 @@ compare() {
     awk -v b="$planned" 'BEGIN { printf "%-44s %10.3f\n", "    planned MiB, weights included", b / 1048576 }'
 }
 printf '%-44s %10s %10s %6s %6s  (%s threads)\n' name ours peer ratio target "$threads"
-grep -qE -- "$ONLY" <<<"unet 64,128,256" && compare UNet 64,128,256 0.5
-grep -qE -- "$ONLY" <<<"unet 32,64,128" && compare UNet 32,64,128 0.25
+grep -qE -- "$ONLY" <<<"step unet 64,128,256" && compare UNet 64,128,256 0.5
+grep -qE -- "$ONLY" <<<"step unet 32,64,128" && compare UNet 32,64,128 0.25
+grep -qE -- "$ONLY" <<<"step mmdit" && compare MMDiT mmdit 0.5
 exit 0
