@@ -23,9 +23,11 @@ static lk_err read_array(lk_arena *arena, const lk_tensor *t, lk_lora_array *out
 }
 
 static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
-    lk_lora_part *p = &f->part[f->n++];
+    lk_lora_part whole, *p = &whole;
     *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
+    LK_TRY(lk_lora_flux_split(f, p, &f->part[f->n]));
+    f->n += lk_lora_flux_parts(p->name);
     return LK_OK;
 }
 
@@ -39,7 +41,9 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     lk_lora_entries e;
     *out = NULL;
     LK_TRY(lk_lora_entries_open(path, &e));
-    lk_lora_file *f = new_file(path, e.kind, e.n, component_of(&e, e.arena));
+    int n = 0;
+    for (int i = 0; i < e.n; i++) n += lk_lora_flux_parts(e.e[i].name);
+    lk_lora_file *f = new_file(path, e.kind, n, component_of(&e, e.arena));
     lk_err err = LK_OK;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
     lk_lora_entries_close(&e);

@@ -151,3 +151,49 @@ TEST(dora_rows_are_brought_to_their_magnitudes) {
     CHECK_FAILS(lk_lora_file_resize(&f, 1, &out, &kept), "DoRA");
     lk_arena_free(arena);
 }
+
+/* ---- kohya's FLUX ------------------------------------------------------------------------------------------------------- */
+
+static void write_fused(const char *path, const char *module, int64_t out_rows) {
+    static float a[2 * 4], b[64 * 2], alpha = 1;
+    char names[3][128];
+    const char *ends[3] = { "lora_down.weight", "lora_up.weight", "alpha" };
+    for (int i = 0; i < 3; i++) snprintf(names[i], sizeof names[i], "lora_unet_%s.%s", module, ends[i]);
+    for (int i = 0; i < 8; i++) a[i] = (float)(i + 1);
+    for (int i = 0; i < out_rows * 2; i++) b[i] = (float)(i % 11) - 5;
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { .name = names[0], .dtype = LK_ST_F32, .rank = 2, .d = { 2, 4 }, .data = a }, { .name = names[1], .dtype = LK_ST_F32, .rank = 2, .d = { out_rows, 2 }, .data = b },
+                                               { .name = names[2], .dtype = LK_ST_F32, .data = &alpha } }, 3, NULL));
+}
+
+/* Rows of the fused delta, summed here, are the parts' deltas one below the other. */
+static void splits_into(const char *module, int64_t out_rows, int n, const char *const *names) {
+    char path[512];
+    lk_lora_file *f;
+    int64_t row = 0;
+    snprintf(path, sizeof path, "%s/flux.safetensors", lk_test_dir());
+    write_fused(path, module, out_rows);
+    CHECK_OK(lk_lora_file_read(path, &f));
+    CHECK(f->n == n && !strcmp(f->component, "transformer"));
+    for (int k = 0; k < f->n && k < n; k++) {
+        int64_t rows, columns;
+        double d[64 * 4];
+        CHECK_MSG(!strcmp(f->part[k].name, names[k]), "%s: got %s, want %s", module, f->part[k].name, names[k]);
+        lk_lora_part_size(&f->part[k], &rows, &columns);
+        lk_lora_part_delta(f, &f->part[k], d);
+        for (int64_t i = 0; i < rows; i++, row++)
+            for (int64_t j = 0; j < 4; j++) CHECK_CLOSE(d[i * 4 + j], 0.5 * ((row * 2 % 11 - 5.0) * (j + 1) + ((row * 2 + 1) % 11 - 5.0) * (j + 5)), 0);
+    }
+    CHECK(row == out_rows);
+    lk_lora_file_free(f);
+}
+TEST(fused_flux_matrices_come_apart) {
+    splits_into("double_blocks_7_img_attn_qkv", 12, 3, (const char *[]){ "transformer_blocks.7.attn.to_q", "transformer_blocks.7.attn.to_k", "transformer_blocks.7.attn.to_v" });
+    splits_into("single_blocks_12_linear1", 28, 4, (const char *[]){ "single_transformer_blocks.12.attn.to_q", "single_transformer_blocks.12.attn.to_k", "single_transformer_blocks.12.attn.to_v",
+                                                                     "single_transformer_blocks.12.proj_mlp" });
+    splits_into("double_blocks_0_txt_mlp_0", 16, 1, (const char *[]){ "transformer_blocks.0.ff_context.net.0.proj" });
+    char path[512];
+    lk_lora_file *f;
+    snprintf(path, sizeof path, "%s/flux.safetensors", lk_test_dir());
+    write_fused(path, "double_blocks_7_img_attn_qkv", 13);
+    CHECK_FAILS(lk_lora_file_read(path, &f), "3 matrices of that width are fused");
+}

@@ -34,7 +34,7 @@ def unet():
 def metadata(path):
     with safe_open(path, "pt") as f:
         text = (f.metadata() or {}).get("lora_adapter_metadata")
-    return {k.removeprefix("unet."): v for k, v in json.loads(text).items()} if text else None
+    return json.loads(text) if text else None
 
 
 def by_peft(path):
