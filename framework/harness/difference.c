@@ -22,7 +22,8 @@ static char *say(const char *what, double a, double b) {
     free(ulp);
     return text;
 }
-static char *metrics_differ(const lk_run *a, const lk_run *b) {
+/* other_name: which of the two b is, for what a has and b lacks. */
+static char *metrics_differ(const lk_run *a, const lk_run *b, const char *other_name) {
     const char *const *splits, *const *columns;
     char *first = NULL; double first_step = INFINITY;
     for (int s = 0, n = lk_run_names(a, "metrics", &splits); s < n; s++) {
@@ -33,7 +34,7 @@ static char *metrics_differ(const lk_run *a, const lk_run *b) {
         for (int c = 0, m = lk_run_names(a, group, &columns); c < m; c++) {
             if (!strcmp(columns[c], "wall_s")) continue;
             const double *x = lk_run_get_column(a, splits[s], columns[c]), *y = lk_run_get_column(b, splits[s], columns[c]);
-            if (!y && !first) first = lk_xfmt("metrics/%s/%s is missing in the second", splits[s], columns[c]);
+            if (!y && !first) first = lk_xfmt("metrics/%s/%s is missing in the %s", splits[s], columns[c], other_name);
             for (int64_t i = 0; y && i < rows && i < other; i++) {
                 if (same_bits(x[i], y[i])) continue;
                 if (step && step[i] >= first_step) break;
@@ -65,14 +66,14 @@ static char *samples_differ(const lk_run *a, const lk_run *b) {
     }
     return NULL;
 }
-static char *finals_differ(const lk_run *a, const lk_run *b) {
+static char *finals_differ(const lk_run *a, const lk_run *b, const char *other_name) {
     const char *const *names;
     for (int i = 0, n = lk_run_names(a, "final", &names); i < n; i++) {
         double x = NAN, y = NAN;
         bool there = lk_run_get_final(a, names[i], &x) && lk_run_get_final(b, names[i], &y);
         char where[300];
         snprintf(where, sizeof where, "final/%s", names[i]);
-        if (!there) return lk_xfmt("%s is missing in the second", where);
+        if (!there) return lk_xfmt("%s is missing in the %s", where, other_name);
         if (!same_bits(x, y)) return say(where, x, y);
     }
     return NULL;
@@ -105,10 +106,11 @@ static char *adapters_differ(const char *path_a, const char *path_b) {
     return found;
 }
 char *difference_of(const lk_run *a, const char *adapter_a, const lk_run *b, const char *adapter_b) {
-    char *d = metrics_differ(a, b);
-    if (!d) d = metrics_differ(b, a);
+    char *d = metrics_differ(a, b, "second");
+    if (!d) d = metrics_differ(b, a, "first");
     if (!d) d = samples_differ(a, b);
-    if (!d) d = finals_differ(a, b);
+    if (!d) d = finals_differ(a, b, "second");
+    if (!d) d = finals_differ(b, a, "first");
     bool has_a = !access(adapter_a, F_OK), has_b = !access(adapter_b, F_OK);
     if (!d && has_a != has_b) d = lk_xstrdup("only one has an adapter");
     if (!d && has_a) d = adapters_differ(adapter_a, adapter_b);

@@ -103,3 +103,19 @@ TEST(a_sheet_holds_its_cells_and_labels) {
     CHECK(s.c == 3 && of_cell == 12 * 12 && black > 40);
     lk_image_free(&s); lk_image_free(&cells[0]);
 }
+TEST(what_only_one_run_has_is_named_with_the_other) {
+    lk_run *a = lk_run_new("probe", "a"), *b = lk_run_new("probe", "b");
+    lk_run_final(a, "loss", 1); lk_run_final(b, "loss", 1);
+    CHECK(!difference_of(a, "", b, ""));
+    lk_run_final(b, "likeness", 2);
+    char *ab = difference_of(a, "", b, ""), *ba = difference_of(b, "", a, "");
+    CHECK(ab && !strcmp(ab, "final/likeness is missing in the first"));
+    CHECK(ba && !strcmp(ba, "final/likeness is missing in the second"));
+    free(ab); free(ba);
+    const double row[] = {1, 0.5};
+    lk_run_row(b, "train", 2, (const char *const[]){"step", "loss"}, row);
+    ab = difference_of(a, "", b, "");
+    CHECK_MSG(ab && lk_starts(ab, "metrics/train/") && lk_ends(ab, "is missing in the first"), "%s", ab ? ab : "none");
+    free(ab);
+    lk_run_free(a); lk_run_free(b);
+}
