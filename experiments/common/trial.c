@@ -19,7 +19,18 @@ lk_err lk_trial_open(lk_ctx *c, const char *dataset, lk_trial *t) {
     if (e) lk_trial_close(t);
     return e;
 }
+/* Which kernels did the work: contractions run so far in this process by each instruction set. Provenance, so no part of a digest. */
+static void note_kernels(lk_ctx *c) {
+    static const struct { lk_isa isa; const char *key; } sets[] = {{LK_ISA_SCALAR, "contractions_scalar"}, {LK_ISA_AVX2, "contractions_avx2"}, {LK_ISA_AVX512, "contractions_avx512"}};
+    for (int i = 0; i < 3; i++) {
+        const lk_backend *b;
+        lk_err e = lk_backend_cpu(sets[i].isa, &b);
+        if (!e) lk_run_provenance(lk_ctx_run(c), sets[i].key, lk_fmt(lk_ctx_arena(c), "%llu", (unsigned long long)lk_kernel_count(b)));
+        lk_err_free(e);
+    }
+}
 void lk_trial_close(lk_trial *t) {
+    if (t->c) note_kernels(t->c);
     lk_sampler_free(t->sampler);
     if (t->sampling_adapter) lk_adapter_free(t->sampling_adapter);
     lk_person_close(&t->person);

@@ -50,6 +50,26 @@ static void digest_of(const char *results, int *n, char hex[65]) {
     if (p) pclose(p);
     lk_sha256_hex(&sum, hex);
 }
+/* The forced set ran every contraction of every run, the others none. */
+static void did_the_work(const char *results, const char *isa) {
+    static const char *const all[] = {"scalar", "avx2", "avx512"};
+    char cmd[700], line[1024], key[64];
+    snprintf(cmd, sizeof cmd, "find %s/runs -name run.h5", results);
+    FILE *p = popen(cmd, "r");
+    while (p && fgets(line, sizeof line, p)) {
+        line[strcspn(line, "\n")] = 0;
+        lk_run *r = NULL;
+        CHECK_OK(lk_run_load(line, &r));
+        for (int i = 0; i < 3 && r; i++) {
+            snprintf(key, sizeof key, "contractions_%s", all[i]);
+            const char *count = lk_run_get_provenance(r, key);
+            bool forced = !strcmp(all[i], isa);
+            CHECK_MSG(forced ? count && atoll(count) > 100 : !count || atoll(count) == 0, "%s: LK_ISA=%s but %s = %s", line, isa, key, count ? count : "absent");
+        }
+        lk_run_free(r);
+    }
+    if (p) pclose(p);
+}
 static const char *tiny[] = {"run", "profile=tiny", NULL};
 static char first[65];
 static int first_n;
@@ -62,6 +82,7 @@ static void same_digest(const char *name, const char *isa, const char *const *ar
     CHECK_MSG(status == 0, "%s: status %d, see its output below", name, status);
     if (status) { char cmd[400]; snprintf(cmd, sizeof cmd, "tail -5 %s", out); CHECK(system(cmd) == 0); return; }
     digest_of(dir, &n, hex);
+    if (isa) did_the_work(dir, isa);
     if (!first[0]) { memcpy(first, hex, sizeof first); first_n = n; CHECK(n == 3); return; }
     CHECK_MSG(n == first_n && !strcmp(hex, first), "%s: %d runs %.16s..., first %d runs %.16s...", name, n, hex, first_n, first);
 }
