@@ -1,6 +1,6 @@
 /* What a machine does to a sweep: a disk that fills up, a clock set back, secrets in the environment. Oracle: the digests of an
  * undisturbed sweep; for secrets, the bytes of every file that was left. */
-#include "harness_tools.h"
+#include "tests/harness/harness_tools.h"
 #include <sched.h>
 #include <sys/mount.h>
 #include <time.h>
