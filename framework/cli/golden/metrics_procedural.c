@@ -112,3 +112,67 @@ uint32_t lk_proc_crc32(const void *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) c = table[(c ^ p[i]) & 255] ^ c >> 8;
     return ~c;
 }
+
+/* ---- weights ------------------------------------------------------------------------------------------------------------- */
+lk_err lk_proc_recipe_read(const json_t *j, lk_proc_recipe *r) {
+    const char *salt, *prefix;
+    LK_TRY(lk_json_str(j, "salt", "weights", "", &salt));
+    LK_TRY(lk_json_str(j, "prefix", "weights", "", &prefix));
+    LK_TRY(lk_json_real(j, "conv_gain", "weights", 1, &r->conv_gain));
+    LK_TRY(lk_json_real(j, "fc_gain", "weights", 1, &r->fc_gain));
+    snprintf(r->salt, sizeof r->salt, "%s", salt);
+    snprintf(r->prefix, sizeof r->prefix, "%s", prefix);
+    return LK_OK;
+}
+void lk_proc_weight(const lk_proc_recipe *r, const char *name, lk_shape s, float *out) {
+    uint64_t key = lk_proc_key(r->salt, "%s%s", r->prefix, name);
+    int64_t n = lk_numel(s), fan_in = s.rank ? n / s.d[0] : 1;
+    double bound = (s.rank == 4 ? r->conv_gain : r->fc_gain) * __builtin_sqrt(3.0 / (double)fan_in);
+    bool variance = lk_ends(name, "running_var"), scale = lk_ends(name, "weight");
+    for (int64_t i = 0; i < n; i++) {
+        double u = lk_proc_u(key, i);
+        out[i] = (float)(s.rank > 1 ? u * bound : variance ? 1 + .5 * (u < 0 ? -u : u) : scale ? 1 + .1 * u : .1 * u);
+    }
+}
+static bool is_weight(const lk_node *n) { return n->op == LK_OP_param && n->mem == LK_MEM_WEIGHT && n->name && !strchr(n->name, '/'); }
+lk_err lk_proc_weights(const lk_proc_recipe *r, lk_exec *x) {
+    lk_graph *g = lk_exec_graph(x);
+    lk_err e = LK_OK;
+    for (int i = 0; i < lk_graph_count(g) && !e; i++) {
+        const lk_node *n = lk_graph_node(g, (lk_val){ i });
+        if (!is_weight(n)) continue;
+        int64_t count = lk_numel(n->shape);
+        float *w = lk_xmalloc((size_t)count * sizeof *w);
+        lk_proc_weight(r, n->name, n->shape, w);
+        e = lk_exec_set(x, (lk_val){ i }, w, count);
+        free(w);
+    }
+    return e;
+}
+static lk_shape shape_of(const json_t *j) {
+    lk_shape s = { .rank = (int)json_array_size(j) };
+    if (s.rank > LK_MAX_RANK) s.rank = 0;
+    for (int i = 0; i < s.rank; i++) s.d[i] = json_integer_value(json_array_get(j, (size_t)i));
+    return s;
+}
+void lk_proc_check(lk_golden *run, const lk_proc_recipe *r, const json_t *tensors, lk_graph *g) {
+    size_t k;
+    json_t *t;
+    int params = 0;
+    for (int i = 0; i < lk_graph_count(g); i++) params += is_weight(lk_graph_node(g, (lk_val){ i }));
+    lk_golden_check(run, params == (int)json_array_size(tensors), "%s%d parameters, the list has %d", r->prefix, params, (int)json_array_size(tensors));
+    json_array_foreach((json_t *)tensors, k, t) {
+        const char *name = json_string_value(json_object_get(t, "name")), *crc = json_string_value(json_object_get(t, "crc32"));
+        lk_shape s = shape_of(json_object_get(t, "shape"));
+        lk_val p = name ? lk_find(g, name) : LK_NONE;
+        bool known = lk_ok(p) && s.rank && lk_shape_eq(lk_shape_of(g, p), s), same = false;
+        if (known && crc) {
+            int64_t n = lk_numel(s);
+            float *w = lk_xmalloc((size_t)n * sizeof *w);
+            lk_proc_weight(r, name, s, w);
+            same = lk_proc_crc32(w, (size_t)n * sizeof *w) == strtoul(crc, NULL, 16);
+            free(w);
+        }
+        lk_golden_check(run, known && same, "%s%s %s", r->prefix, name ? name : "?", !known ? "is no parameter of that shape here" : same ? "same bits" : "other bits");
+    }
+}

@@ -16,6 +16,13 @@ lk_image lk_proc_scene(const char *salt, const char *name, int h, int w, int c);
 /* The distorted partner of a scene; false for a kind that is unknown. `constant` changes a as well. */
 bool     lk_proc_pair(const char *salt, const char *name, const char *kind, lk_image *a, lk_image *b);
 uint32_t lk_proc_crc32(const void *bytes, size_t n);   /* zlib's */
+/* Weights from names: matrices and kernels uniform with the gain over the fan-in, batch norms near the identity. */
+typedef struct { char salt[64], prefix[64]; double conv_gain, fc_gain; } lk_proc_recipe;
+lk_err lk_proc_recipe_read(const json_t *, lk_proc_recipe *);                  /* salt, prefix, conv_gain, fc_gain (absent: 1) */
+void   lk_proc_weight(const lk_proc_recipe *, const char *name, lk_shape, float *out);
+lk_err lk_proc_weights(const lk_proc_recipe *, lk_exec *);                     /* every WEIGHT param whose name has no '/' */
+/* Every tensor of a list {name, shape, crc32}: its bits, and that the graph has a param of that name and shape, and no other. */
+void   lk_proc_check(lk_golden *, const lk_proc_recipe *, const json_t *tensors, lk_graph *);
 
 /* ---- tables (metrics_table.c) --------------------------------------------------------------------------------------------- */
 typedef struct {

@@ -18,6 +18,9 @@ const lk_golden_handler lk_golden_handlers[] = {
     { "diversity.json", NULL, lk_golden_diversity },
     { "resize.json", NULL, lk_golden_resize },
     { "align.json", NULL, lk_golden_align },
+    { "trunk_params.json", NULL, lk_golden_trunk_params },
+    { "lpips.json", NULL, lk_golden_lpips },
+    { "lpips_normalize.safetensors", NULL, lk_golden_unit_channels },
     { "recognisers.safetensors", NULL, lk_golden_recognisers },
     { 0 },
 };
