@@ -98,5 +98,6 @@ lk_err lk_golden_diversity(lk_golden *, const char *path, const char *dir, json_
 lk_err lk_golden_resize(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_align(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_trunk_params(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_lpips(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_unit_channels(lk_golden *, const char *path, const char *dir, json_t *);
+lk_err lk_golden_inception_params(lk_golden *, const char *path, const char *dir, json_t *), lk_golden_inception(lk_golden *, const char *path, const char *dir, json_t *);
 lk_err lk_golden_recognisers(lk_golden *, const char *path, const char *dir, json_t *);
 #endif

@@ -21,6 +21,8 @@ const lk_golden_handler lk_golden_handlers[] = {
     { "trunk_params.json", NULL, lk_golden_trunk_params },
     { "lpips.json", NULL, lk_golden_lpips },
     { "lpips_normalize.safetensors", NULL, lk_golden_unit_channels },
+    { "inception_params.json", NULL, lk_golden_inception_params },
+    { "inception.json", NULL, lk_golden_inception },
     { "recognisers.safetensors", NULL, lk_golden_recognisers },
     { 0 },
 };
