@@ -14,10 +14,4 @@ typedef struct {
 const char *lk_inception_stage_name(int i);                        /* "Conv2d_1a_3x3", ..., "Mixed_7c", "AvgPool" */
 /* x [N, 3, 299, 299], about [-1, 1]. */
 lk_inception_out lk_inception(const lk_net *, lk_val x);
-
-/* The four ways pictures reach it. Each gives other features: an FID is comparable only within one way. */
-typedef enum { LK_FID_PYTORCH, LK_FID_TORCH_FIDELITY, LK_FID_TORCHMETRICS, LK_FID_CLEAN, LK_FID_WAYS } lk_fid_way;
-const char *lk_fid_way_name(lk_fid_way);                           /* "pytorch-fid", "torch-fidelity", "torchmetrics", "clean-fid" */
-/* An RGB picture -> [3][299][299]: resized as the way does, then to its range. */
-lk_err lk_fid_preprocess(lk_fid_way, const lk_image *, float *out);
 #endif

@@ -2,6 +2,7 @@
  * of preparing them, checkpoints after each module, and FID and KID of two procedural sets end to end. */
 #include "cli/golden/metrics_table.h"
 #include "metrics/metrics.h"
+#include "metrics/fid_input.h"
 #include "models/inception.h"
 #include <math.h>
 #include <stdio.h>
