@@ -1,5 +1,5 @@
 #!/bin/sh
-# The zoo again. `train` trains all of it into build/zoo (about 80 minutes on 2 cores) and compares every file with models/zoo, which it
+# The zoo again. `train` trains all of it into build/zoo (about an hour on 2 cores) and compares every file with models/zoo, which it
 # never overwrites; interrupted, it goes on where it was. `check` replays the first steps of each model and compares weight digests.
 set -e
 BUILD=${BUILD:-build}
