@@ -70,11 +70,26 @@ static lk_err check_captions(lk_sweep *s, int run, lk_attributes *attributes, co
     free(captions);
     return e;
 }
+/* Mean over pairs of people of the same-seed ratio: pictures of two people from the same noise and prompt against those from other noise. */
+static lk_err same_seed(const double *features, int dim, const int64_t *first, const int64_t *count, int people, double *mean) {
+    double sum = 0;
+    int n = 0;
+    for (int p = 0; p < people; p++) for (int q = p + 1; q < people; q++) {
+        double ratio;
+        if (count[p] != count[q] || count[p] < 2) continue;
+        LK_TRY(lk_same_seed_ratio(features + first[p] * dim, features + first[q] * dim, count[p], dim, &ratio));
+        sum += ratio;
+        n++;
+    }
+    *mean = n ? sum / n : NAN;
+    return LK_OK;
+}
 static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g, lk_attributes *attributes, lk_pooled *out) {
     int dim = lk_recogniser_dim(LK_DLIB), most = 0;
     double *features = NULL, *real = lk_xmalloc(sizeof(double) * (size_t)(g->real * dim)), judge = 0, witness = 0;
     lk_err e = LK_OK;
-    *out = (lk_pooled){.n_real = g->real, .frechet_se = NAN, .kid_se = NAN};
+    int64_t first[LK_MAX_PEOPLE], count[LK_MAX_PEOPLE] = {0};           /* of each person's first run */
+    *out = (lk_pooled){.n_real = g->real, .frechet_se = NAN, .kid_se = NAN, .same_seed = NAN};
     for (int run = 0; run < lk_sweep_count(a->sweep) && !e; run++)
         for (int p = 0; p < a->n_people && !e; p++) {
             if (!lk_arm_has(a, arm, a->people[p], run)) continue;
@@ -91,6 +106,7 @@ static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g,
                 judge += right_person(g, LK_DLIB, emb[LK_DLIB] + i * dim, a->people[p]);
                 witness += right_person(g, LK_MOBILEFACE, emb[LK_MOBILEFACE] + i * lk_recogniser_dim(LK_MOBILEFACE), a->people[p]);
             }
+            if (!count[p]) { first[p] = out->n; count[p] = n; }
             out->n += n;
             free(emb[LK_DLIB]); free(emb[LK_MOBILEFACE]);
         }
@@ -107,6 +123,7 @@ static lk_err pool_arm(const lk_arms *a, int arm, lk_faces *f, const gallery *g,
             out->rank1_judge = judge / (double)out->n; out->rank1_witness = witness / (double)out->n;
         }
     }
+    if (!e && !a->arm[arm].control) e = same_seed(features, dim, first, count, a->n_people, &out->same_seed);
     free(features); free(real);
     return e;
 }

@@ -9,6 +9,8 @@ typedef struct {
     bool few;
     double kid, kid_se;               /* full U-statistic */
     double rank1_judge, rank1_witness;
+    double same_seed;                 /* dlib distance of two people's pictures from the same noise and prompt over that from other noise and prompts;
+                                         near 0: the person is ignored. NaN for controls, which have no seed */
     int64_t stated, confirmed;        /* attributes that the captions state, and those the attribute classifier sees */
 } lk_pooled;
 /* Reads every run's samples.png again. The gallery of 40 people: test photos of the swept people, all photos of the base split. */

@@ -63,6 +63,9 @@ static const char *cell(lk_arena *m, double *v, int n, int digits) {
     if (n < 2 || lk_mean_t(v, n, 0.95, &t)) return lk_fmt(m, "%.*f (n=%d)", digits, v[0], n);
     return lk_fmt(m, "%.*f [%.*f, %.*f]", digits, t.mean, digits, t.lo, digits, t.hi);
 }
+static const char *with_error(lk_arena *m, double value, double error, int digits) {
+    return error == error ? lk_fmt(m, "%.*f ± %.*f", digits, value, digits, error) : lk_fmt(m, "%.*f", digits, value);
+}
 static bool untrained(const lk_arms *a, int arm) {
     double v[LK_MAX_PEOPLE];
     lk_arm_values(a, arm, "untrained", v);
@@ -72,17 +75,17 @@ static bool untrained(const lk_arms *a, int arm) {
 }
 lk_err lk_summary_table(const lk_arms *a, const char *dataset, const char *const *notes, int n_notes) {
     lk_arena *m = lk_sweep_arena(a->sweep);
-    const char *heads[SHOWN + 7] = {"arm", "people"};
+    const char *heads[SHOWN + 8] = {"arm", "people"};
     for (int k = 0; k < SHOWN; k++) heads[k + 2] = shown[k].head;
-    heads[SHOWN + 2] = "FD(dlib)"; heads[SHOWN + 3] = "KID(dlib)"; heads[SHOWN + 4] = "rank-1 judge"; heads[SHOWN + 5] = "rank-1 witness"; heads[SHOWN + 6] = "attributes";
-    lk_table *t = lk_table_new(a->axis, SHOWN + 7, heads);
+    heads[SHOWN + 2] = "FD(dlib)"; heads[SHOWN + 3] = "KID(dlib)"; heads[SHOWN + 4] = "rank-1 judge"; heads[SHOWN + 5] = "rank-1 witness"; heads[SHOWN + 6] = "attributes"; heads[SHOWN + 7] = "same-seed";
+    lk_table *t = lk_table_new(a->axis, SHOWN + 8, heads);
     lk_pooled pooled[LK_MAX_ARMS];
     bool pool = lk_sweep_profile(a->sweep) != LK_TINY;         /* a gallery of 40 people is too much for a test's few seconds */
     lk_err e = LK_OK;
     memset(pooled, 0, sizeof pooled);
     if (pool) e = lk_pooled_of(a, dataset, pooled);
     for (int i = 0; i < a->n_arms && !e; i++) {
-        const char *cells[SHOWN + 7];
+        const char *cells[SHOWN + 8];
         double v[LK_MAX_PEOPLE];
         lk_arm_values(a, i, "id_judge", v);
         int n = compact(v, a->n_people);
@@ -90,16 +93,18 @@ lk_err lk_summary_table(const lk_arms *a, const char *dataset, const char *const
         cells[1] = lk_fmt(m, "%d", n);
         for (int k = 0; k < SHOWN; k++) { lk_arm_values(a, i, shown[k].key, v); cells[k + 2] = cell(m, v, a->n_people, shown[k].digits); }
         const lk_pooled *p = &pooled[i];
-        cells[SHOWN + 2] = p->n ? lk_fmt(m, "%.3f ± %.3f%s", p->frechet, p->frechet_se, p->few ? " (few)" : "") : "–";
-        cells[SHOWN + 3] = p->n ? lk_fmt(m, "%.4f ± %.4f", p->kid, p->kid_se) : "–";
+        cells[SHOWN + 2] = p->n ? lk_fmt(m, "%s%s", with_error(m, p->frechet, p->frechet_se, 3), p->few ? " (few)" : "") : "–";
+        cells[SHOWN + 3] = p->n ? with_error(m, p->kid, p->kid_se, 4) : "–";
         cells[SHOWN + 4] = p->n ? lk_fmt(m, "%.2f", p->rank1_judge) : "–";
         cells[SHOWN + 5] = p->n ? lk_fmt(m, "%.2f", p->rank1_witness) : "–";
         cells[SHOWN + 6] = p->stated ? lk_fmt(m, "%.2f (n=%lld)", (double)p->confirmed / (double)p->stated, (long long)p->stated) : "–";
+        cells[SHOWN + 7] = p->n && p->same_seed == p->same_seed ? lk_fmt(m, "%.2f", p->same_seed) : "–";
         lk_table_row(t, cells);
         if (!pool) continue;
         lk_run *summary = lk_sweep_summary(a->sweep);
         lk_run_final(summary, lk_fmt(m, "%s.frechet_dlib", a->arm[i].value), p->frechet);
         lk_run_final(summary, lk_fmt(m, "%s.kid_dlib", a->arm[i].value), p->kid);
+        if (p->same_seed == p->same_seed) lk_run_final(summary, lk_fmt(m, "%s.same_seed_ratio", a->arm[i].value), p->same_seed);
         lk_run_final(summary, lk_fmt(m, "%s.rank1_judge", a->arm[i].value), p->rank1_judge);
         if (p->stated) lk_run_final(summary, lk_fmt(m, "%s.attributes", a->arm[i].value), (double)p->confirmed / (double)p->stated);
         lk_run_final(summary, lk_fmt(m, "%s.rank1_witness", a->arm[i].value), p->rank1_witness);
@@ -107,8 +112,9 @@ lk_err lk_summary_table(const lk_arms *a, const char *dataset, const char *const
     lk_table_note(t, "Mean over people [95 % t interval]; seeds averaged within a person. id_judge: 1 = another photo of the person, 0 = a stranger (dlib).");
     if (!pool) lk_table_note(t, "FD, KID and rank-1 are not computed in the profile tiny.");
     lk_table_note(t, "FD, KID: Frechet distance and kernel distance in dlib's 128-d feature space against the test photos, pooled over people (not FID);");
-    lk_table_note(t, lk_fmt(m, "± standard error; n generated %lld, n real %lld. (few): fewer samples than dimensions, the value is strongly biased.", (long long)pooled[0].n, (long long)pooled[0].n_real));
+    lk_table_note(t, lk_fmt(m, "± standard error, from 40 pictures on; n generated %lld, n real %lld. (few): fewer samples than dimensions, the value is strongly biased.", (long long)pooled[0].n, (long long)pooled[0].n_real));
     lk_table_note(t, "attributes: share of the glasses, expressions and poses stated by the captions that an independent classifier sees; its own error is in the row 'real'.");
+    lk_table_note(t, "same-seed: dlib distance between two people's pictures from the same noise and prompt over that from other noise and prompts; near 0: the person is ignored.");
     lk_table_note(t, "rank-1: nearest photo among 40 people is the right person's; chance 0.03.");
     for (int i = 0; i < n_notes; i++) lk_table_note(t, notes[i]);
     if (!e) e = lk_sweep_table(a->sweep, "table", t);

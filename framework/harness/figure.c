@@ -10,7 +10,9 @@
 
 /* Colours that stay apart in print and for most colour-blind eyes (Okabe and Ito 2008). */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"};
-enum { N_COLOURS = sizeof colours / sizeof colours[0] };
+/* Past the last colour they begin again with another mark: filled circles, squares, triangles, diamonds. */
+static const int marks[] = {7, 5, 9, 13};
+enum { N_COLOURS = sizeof colours / sizeof colours[0], N_MARKS = sizeof marks / sizeof marks[0] };
 
 static lk_err write_data(lk_sweep *s, const lk_figure *f) {
     lk_buf b = {0};
@@ -54,7 +56,8 @@ static void script(lk_buf *b, lk_sweep *s, const lk_figure *f) {
             const char *colour = colours[i % N_COLOURS], *data = lk_fmt(s->arena, "'%s/%s.dat'", s->grid->dir, f->stem);
             if (k->n_raw) lk_buf_fmt(b, "%s index %d using 1:2 with points pt 6 ps 0.5 lc rgb '%s' notitle, ", data, 2 * i + 1, colour);
             if (k->line) lk_buf_fmt(b, "%s index %d using 1:2 with lines lc rgb '%s' notitle, ", data, 2 * i, colour);
-            lk_buf_fmt(b, "%s index %d using 1:2:3:4 with yerrorbars pt 7 ps 0.9 lc rgb '%s' ", data, 2 * i, colour);
+            lk_buf_fmt(b, "%s index %d using %s pt %d ps 0.9 lc rgb '%s' ", data, 2 * i, k->lo && k->hi ? "1:2:3:4 with yerrorbars" : "1:2 with points",
+                       marks[i / N_COLOURS % N_MARKS], colour);
             if (k->name) { lk_buf_fmt(b, "title '"); for (const char *c = k->name; *c; c++) lk_buf_add(b, *c == '\'' ? " " : c, 1); lk_buf_fmt(b, "'"); }
             else lk_buf_fmt(b, "notitle");
             lk_buf_fmt(b, i + 1 < f->n ? ", " : "\n");
