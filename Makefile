@@ -39,7 +39,8 @@ endif
 endif
 PKGS      := hdf5 gsl libpng libjpeg jansson lapacke openblas
 PKG_CF    := $(shell pkg-config --cflags hdf5 libpng libjpeg jansson 2>/dev/null)
-PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas 2>/dev/null) -lhdf5_hl -lm -lpthread
+# OpenBLAS before GSL: GSL brings a plain cblas of its own, and the first one named is the one that runs
+PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson lapacke openblas 2>/dev/null; pkg-config --libs gsl 2>/dev/null) -lhdf5_hl -lm -lpthread
 TEST_LIBS := $(shell pkg-config --libs cunit 2>/dev/null || echo -lcunit)
 
 # ---- flags. The last ones are docs/numerics.md rule 1 and win over the user's.
