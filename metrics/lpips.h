@@ -14,4 +14,7 @@ const char *lk_lpips_heads(lk_trunk);                  /* "metrics/lpips/lpips_a
 /* a, b [N, 3, H, W] in [-1, 1] -> [N]. The trunk's params have net's names; the heads' are "lin/lin0.model.1.weight", ... (bind them with
  * prefix "lin/"). per_layer (or NULL) receives lk_trunk_taps values of shape [N], which the result adds first to last. */
 lk_val lk_lpips(const lk_net *, lk_lpips_variant, lk_val a, lk_val b, lk_val *per_layer);
+/* One picture's half of it: x [N, 3, H, W] -> [N, D] such that the squared distance of two vectors is their LPIPS (to rounding), so that all
+ * pairs of n pictures need n passes. The heads' weights must not be negative (the published ones are not). */
+lk_val lk_lpips_vector(const lk_net *, lk_lpips_variant, lk_val x);
 #endif

@@ -74,6 +74,9 @@ lk_err lk_moments_add(lk_moments *, const double *x /* [n][d] */, int64_t n);   
 lk_err lk_moments_merge(lk_moments *into, const lk_moments *later);                    /* `later` begins where `into` ends; `into` holds whole chunks */
 lk_err lk_moments_get(const lk_moments *, int64_t *n, double *mean, double *cov /* [d][d], divided by n-1 */);
 lk_err lk_moments_save(const lk_moments *, const char *path), lk_moments_load(const char *path, lk_moments **);   /* safetensors */
+/* The same as two arrays (free both), and back; `where` names them in errors. */
+void   lk_moments_pack(const lk_moments *, int64_t **integers, int64_t *n_integers, double **values, int64_t *n_values);
+lk_err lk_moments_unpack(const lk_tensor *integers, const lk_tensor *values, const char *where, lk_moments **);
 typedef struct {
     double value;                          /* |dmu|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2) */
     double mean_term, trace_term, cross_term;

@@ -148,9 +148,10 @@ lk_err lk_moments_get(const lk_moments *m, int64_t *n, double *mean, double *cov
 }
 
 /* ---- files: one tensor of integers, one of means, products and the open chunk ------------------------------------------------- */
-lk_err lk_moments_save(const lk_moments *m, const char *path) {
-    int64_t d = m->d, each = d + d * d, head[6 + 3 * NODES] = { 1, d, m->first, m->n, m->nodes, m->filled };
+void lk_moments_pack(const lk_moments *m, int64_t **integers, int64_t *n_integers, double **values, int64_t *n_values) {
+    int64_t d = m->d, each = d + d * d, *head = lk_xmalloc((6 + 3 * NODES) * sizeof *head);
     double *body = lk_xmalloc((size_t)(m->nodes * each + m->filled * d + 1) * sizeof *body), *at = body;
+    memcpy(head, (int64_t[]){ 1, d, m->first, m->n, m->nodes, m->filled }, 6 * sizeof *head);
     for (int i = 0; i < m->nodes; i++) {
         const node *k = m->node + i;
         memcpy(head + 6 + 3 * i, (int64_t[]){ k->level, k->index, k->n }, 3 * sizeof *head);
@@ -159,26 +160,20 @@ lk_err lk_moments_save(const lk_moments *m, const char *path) {
         at += each;
     }
     memcpy(at, m->open, (size_t)(m->filled * d) * sizeof *at);
-    lk_st_item items[] = { { "state", LK_ST_I64, 1, { 6 + 3 * m->nodes }, head }, { "values", LK_ST_F64, 1, { m->nodes * each + m->filled * d }, body } };
-    lk_err e = lk_st_write(path, items, 2, (const char *const[]){ "kind", "likeness moments", NULL });
-    free(body);
-    return e;
+    *integers = head;
+    *n_integers = 6 + 3 * m->nodes;
+    *values = body;
+    *n_values = m->nodes * each + m->filled * d;
 }
-lk_err lk_moments_load(const char *path, lk_moments **out) {
-    lk_st *st;
-    const lk_tensor *s, *v;
+lk_err lk_moments_unpack(const lk_tensor *s, const lk_tensor *v, const char *path, lk_moments **out) {
     int64_t head[6 + 3 * NODES] = { 0 };
-    LK_TRY(lk_st_open(path, &st));
-    lk_err e = lk_st_get(st, "state", &s);
-    if (!e) e = lk_st_get(st, "values", &v);
-    if (!e && (s->numel < 6 || s->numel > 6 + 3 * NODES)) e = lk_error(LK_EINPUT, "%s: state of %lld integers", path, (long long)s->numel);
-    if (!e) e = lk_st_i64(s, head);
+    if (s->numel < 6 || s->numel > 6 + 3 * NODES) return lk_error(LK_EINPUT, "%s: state of %lld integers", path, (long long)s->numel);
+    LK_TRY(lk_st_i64(s, head));
     int64_t d = head[1], each = d + d * d, nodes = head[4], filled = head[5];
-    if (!e && (head[0] != 1 || d < 1 || d > 1 << 20 || nodes < 0 || s->numel != 6 + 3 * nodes || filled < 0 || filled >= CHUNK || v->numel != nodes * each + filled * d))
-        e = lk_error(LK_EINPUT, "%s: not a state of moments, or damaged (dimension %lld, %lld nodes, %lld values)", path, (long long)d, (long long)nodes, (long long)v->numel);
-    if (e) { lk_st_close(st); return e; }
+    if (head[0] != 1 || d < 1 || d > 1 << 20 || nodes < 0 || s->numel != 6 + 3 * nodes || filled < 0 || filled >= CHUNK || v->numel != nodes * each + filled * d)
+        return lk_error(LK_EINPUT, "%s: not a state of moments, or damaged (dimension %lld, %lld nodes, %lld values)", path, (long long)d, (long long)nodes, (long long)v->numel);
     double *body = lk_xmalloc((size_t)(v->numel + 1) * sizeof *body);
-    e = lk_st_f64(v, body);
+    lk_err e = lk_st_f64(v, body);
     lk_moments *m = lk_moments_new(d, head[2]);
     m->n = head[3];
     m->filled = filled;
@@ -190,7 +185,26 @@ lk_err lk_moments_load(const char *path, lk_moments **out) {
     }
     memcpy(m->open, body + nodes * each, (size_t)(filled * d) * sizeof(double));
     free(body);
-    lk_st_close(st);
     if (e) lk_moments_free(m); else *out = m;
+    return e;
+}
+lk_err lk_moments_save(const lk_moments *m, const char *path) {
+    int64_t *head, n, k;
+    double *body;
+    lk_moments_pack(m, &head, &n, &body, &k);
+    lk_st_item items[] = { { "state", LK_ST_I64, 1, { n }, head }, { "values", LK_ST_F64, 1, { k }, body } };
+    lk_err e = lk_st_write(path, items, 2, (const char *const[]){ "kind", "likeness moments", NULL });
+    free(head);
+    free(body);
+    return e;
+}
+lk_err lk_moments_load(const char *path, lk_moments **out) {
+    lk_st *st;
+    const lk_tensor *s, *v;
+    LK_TRY(lk_st_open(path, &st));
+    lk_err e = lk_st_get(st, "state", &s);
+    if (!e) e = lk_st_get(st, "values", &v);
+    if (!e) e = lk_moments_unpack(s, v, path, out);
+    lk_st_close(st);
     return e;
 }

@@ -6,7 +6,7 @@
 static const char *const class_names[] = {
     "UNet2DConditionModel", "ControlNetModel", "AutoencoderKL", "AutoencoderTiny", "SD3Transformer2DModel", "FluxTransformer2DModel",
     "QwenImageTransformer2DModel", "UNetSpatioTemporalConditionModel", "CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel",
-    "CLIPVisionModel", "CLIPVisionModelWithProjection", "Dinov2Model" };
+    "CLIPVisionModel", "CLIPVisionModelWithProjection", "Dinov2Model", "ViTModel" };
 enum { CLASS_COUNT = sizeof class_names / sizeof *class_names };
 
 static const struct { const char *name; lk_act act; } activations[] = {

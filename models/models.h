@@ -127,6 +127,11 @@ lk_err lk_dinov2_config_load(const char *path, lk_dinov2_config *);
 /* Sizes other than the config's resample the position table bicubically. last_hidden_state is after the final layernorm. */
 lk_encoder_out lk_dinov2(const lk_net *, const lk_dinov2_config *, lk_val pixels /* [B, C, H, W], multiples of the patch */);
 
+/* ---- ViT: DINO (vit.c) ---------------------------------------------------------------------------------------------------- */
+typedef struct { int64_t hidden, layers, heads, channels, image, patch, mlp; double eps; bool qkv_bias; lk_act act; } lk_vit_config;
+lk_err lk_vit_config_load(const char *path, lk_vit_config *);
+lk_encoder_out lk_vit(const lk_net *, const lk_vit_config *, lk_val pixels /* [B, C, image, image] */);      /* pooled: the class token after layernorm */
+
 /* ---- diffusion transformers (dit_sd3.c, dit_flux.c, dit_qwenimage.c) --------------------------------------------------------- */
 typedef struct {
     int64_t layers, single_layers, heads, head_dim, in_channels, out_channels, patch, joint_dim, pooled_dim, caption_dim;

@@ -240,3 +240,8 @@ lk_image lk_image_rgb(const lk_image *im) {
     for (size_t i = 0; i < n; i++) memset(out.px + 3 * i, im->px[i], 3);
     return out;
 }
+const char *lk_image_decoder(void) {
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+    return "libpng " PNG_LIBPNG_VER_STRING ", libjpeg API " TEXT(JPEG_LIB_VERSION) " (integer DCT, smooth chroma)";
+}

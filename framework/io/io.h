@@ -55,6 +55,15 @@ void   lk_image_free(lk_image *);
 void   lk_image_hash(const lk_image *, char hex[65]);         /* of sizes and decoded pixels */
 lk_image lk_image_gray(const lk_image *), lk_image_rgb(const lk_image *);  /* grey = (19595 r + 38470 g + 7471 b + 32768) >> 16 (Pillow's L) */
 
+const char *lk_image_decoder(void);                           /* libraries and settings that made the pixels: part of a metric's provenance */
+
+/* ---- stacks of pictures in HDF5 (stack.c) --------------------------------------------------------------------- */
+typedef struct lk_stack lk_stack;
+lk_err  lk_stack_open(const char *path, const char *dataset /* NULL: the only one of the root */, lk_stack **);
+void    lk_stack_close(lk_stack *);
+int64_t lk_stack_shape(const lk_stack *, int *h, int *w, int *c, bool *real);   /* the number of pictures */
+lk_err  lk_stack_read(lk_stack *, int64_t i, void *out);      /* [h][w][c]: bytes, or double where real */
+
 /* ---- run file (runfile.c): HDF5 kept in memory, written whole ------------------------------------------------ */
 /* The layout (docs/design.md, Files): /config, /metrics/<split>/<column>, /samples/<column>, /inexact, /final, /provenance, /events, /log.
  * An object holds everything in memory; save writes path.tmp, fsync, rename, fsync of the directory. */

@@ -68,7 +68,7 @@ typedef struct { const char *cls; lk_err (*build)(lk_golden_model *); } lk_golde
 extern const lk_golden_class lk_golden_classes[];                          /* ends with cls NULL */
 void   lk_golden_encoder_outputs(lk_golden_model *, lk_encoder_out, const char *embeds);
 lk_err lk_golden_controlnet(lk_golden_model *), lk_golden_sd3(lk_golden_model *), lk_golden_flux(lk_golden_model *),
-       lk_golden_qwenimage(lk_golden_model *), lk_golden_dinov2(lk_golden_model *), lk_golden_unet_svd(lk_golden_model *);   /* model_classes_more.c */
+       lk_golden_qwenimage(lk_golden_model *), lk_golden_dinov2(lk_golden_model *), lk_golden_vit(lk_golden_model *), lk_golden_unet_svd(lk_golden_model *);   /* model_classes_more.c */
 lk_golden_model lk_golden_model_new(lk_golden *, lk_arena *, lk_graph *, const char *dir, lk_golden_file *io);
 /* Reads the class from dir/config.json (or uses cls) and adds the model's nodes. */
 lk_err lk_golden_build(lk_golden_model *, const char *cls);

@@ -63,6 +63,7 @@ const lk_golden_class lk_golden_classes[] = {
     { "FluxTransformer2DModel", lk_golden_flux },
     { "QwenImageTransformer2DModel", lk_golden_qwenimage },
     { "Dinov2Model", lk_golden_dinov2 },
+    { "ViTModel", lk_golden_vit },
     { "UNetSpatioTemporalConditionModel", lk_golden_unet_svd },
     { 0 },
 };

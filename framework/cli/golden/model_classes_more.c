@@ -95,6 +95,13 @@ lk_err lk_golden_dinov2(lk_golden_model *m) {
     return LK_OK;
 }
 
+lk_err lk_golden_vit(lk_golden_model *m) {
+    lk_vit_config c;
+    LK_TRY(lk_vit_config_load(config_of(m), &c));
+    lk_golden_encoder_outputs(m, lk_vit(&m->net, &c, lk_golden_input(m, "pixel_values")), "embeds");
+    return LK_OK;
+}
+
 lk_err lk_golden_unet_svd(lk_golden_model *m) {
     lk_svd_config c;
     LK_TRY(lk_svd_config_load(config_of(m), &c));
