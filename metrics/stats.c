@@ -1,19 +1,10 @@
-/* Intervals, paired differences, clusters, correlations, ICC, bootstrap. GSL gives the distributions and is entered in this
- * file alone; whatever used a quantile or a tail is inexact (numerics.md rule 9). Means and sums run in fixed order.
+/* Intervals, paired differences, clusters, correlations, ICC, bootstrap. The distributions are distributions.c's; whatever used a quantile or a tail is inexact (numerics.md rule 9). Means and sums run in fixed order.
  * Undefined is an error or NaN, never a number: one observation has no interval, equal values no correlation. */
 #include "metrics/linalg.h"      /* sums in fixed order */
 #include "metrics/metrics.h"
-#include <gsl/gsl_cdf.h>         /* Student, F, normal */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-double lk_t_upper(double x, double df) { return gsl_cdf_tdist_Q(x, df); }
-double lk_t_quantile(double p, double df) { return p < .5 ? -gsl_cdf_tdist_Qinv(p, df) : gsl_cdf_tdist_Pinv(p, df); }
-double lk_f_upper(double x, double df1, double df2) { return gsl_cdf_fdist_Q(x, df1, df2); }
-double lk_f_quantile(double p, double df1, double df2) { return gsl_cdf_fdist_Pinv(p, df1, df2); }
-double lk_normal_upper(double x) { return gsl_cdf_ugaussian_Q(x); }
-double lk_normal_quantile(double p) { return gsl_cdf_ugaussian_Pinv(p); }
 
 static lk_err all_finite(const char *what, const double *x, int64_t n, int64_t least) {
     if (n < least) return lk_error(LK_EINPUT, "%s: %lld values, at least %lld are needed", what, (long long)n, (long long)least);
