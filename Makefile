@@ -115,28 +115,61 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
 
-# ---- backend/cuda on the host: its plain C and the host runner, linked into its tests alone
-EMU_OBJ := $(EMU_SRC:%.c=$(BUILD)/%.o)
+# ---- backend/cuda on the host: its plain C over the emulated runtime, linked into its tests alone
+EMU_OBJ := $(EMU_SRC:%.c=$(BUILD)/%.o) $(BUILD)/tests/emulation/choose.o
 $(BUILD)/tests/backend/cuda/%: $(BUILD)/tests/backend/cuda/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(EMU_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(EMU_OBJ) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(PKG_LIBS) -o $@
-$(BUILD)/tests/emulation/emulation.o: LK_CF += -mfma
+$(BUILD)/tests/emulation/kernels.o: LK_CF += -mfma
+$(filter-out %/choose.o,$(EMU_OBJ)) $(BUILD)/tests/backend/cuda/%.o: LK_CF += -Itests/emulation/include
+$(BUILD)/tests/emulation/choose.o: framework/backend/choose.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) -DLK_CUDA -c $< -o $@
 
-# ---- CUDA: the same bodies by nvcc, into a library of their own that no binary with GSL links. CUDA=auto: where nvcc is; CUDA=0: no trace.
+# the harness's tests of backend=cuda: its synthetic and a real experiment, over the emulated runtime
+EMU_EXPS := $(BUILD)/tests/backend/cuda/exp-fixture $(BUILD)/tests/backend/cuda/exp-lora_rank_sweep
+define link_emulated
+@mkdir -p $(@D); rm -f $@
+$(CC) $(CFLAGS) $(LK_LD) $< $(EMU_OBJ) $(LIB) $(LDFLAGS) $(PKG_LIBS) -Wl,--trace -o $@.new > $@.linked
+@$(BIN)/lk-source-id $@.new $@.linked $(<:.o=.d) $(LIB_OBJ:.o=.d) $(EMU_OBJ:.o=.d) && mv $@.new $@
+endef
+$(BUILD)/tests/backend/cuda/exp-fixture: $(BUILD)/tests/harness/fixture/fixture.o $(EMU_OBJ) $(LIB) $(BIN)/lk-source-id
+	$(link_emulated)
+$(BUILD)/tests/backend/cuda/exp-%: $(BUILD)/experiments/%.o $(EMU_OBJ) $(LIB) $(BIN)/lk-source-id
+	$(link_emulated)
+$(BUILD)/tests/backend/cuda/test_harness: $(EMU_EXPS) $(FIXTURE)
+$(BUILD)/tests/backend/cuda/test_harness.o: LK_CF += '-DFIXTURE="$(FIXTURE)"' '-DEMULATED="$(BUILD)/tests/backend/cuda/exp-"'
+
+# ---- CUDA: the same bodies by nvcc, the runtime around them, and programs of their own: build/cuda/bin/exp-NAME. They link no GSL, so the
+# three sources that know of it or of CUDA are compiled anew for them. CUDA=auto: where nvcc is; CUDA=0: no trace.
 NVCC := $(if $(filter 0,$(CUDA)),,$(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc)))
+CUDA_BUILD ?= $(BUILD)/cuda
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_ARCHS ?= 80 90 100
 NVCC_FLAGS := -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Iframework -I. -Werror all-warnings \
               $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
-cuda: $(if $(NVCC),$(BUILD)/cuda/liblk_cuda.a,no-nvcc)
+CUDA_C     := $(wildcard framework/backend/cuda/*.c) framework/backend/choose.c framework/harness/provenance.c metrics/distributions.c
+CUDA_OBJ   := $(CUDA_C:%.c=$(CUDA_BUILD)/%.o) $(CUDA_BUILD)/kernels.o
+CUDA_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson lapacke openblas 2>/dev/null) -lhdf5_hl -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 \
+              -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -lm -lpthread
+CUDA_EXPS  := $(EXP_SRC:experiments/%.c=$(CUDA_BUILD)/bin/exp-%)
+cuda: $(if $(NVCC),$(CUDA_EXPS),no-nvcc)
 no-nvcc: ; @echo "CUDA kernels are not built: $(if $(filter 0,$(CUDA)),CUDA=0,nvcc is not in PATH nor in /usr/local/cuda/bin; install the CUDA toolkit 12 or 13)"
-$(BUILD)/cuda/kernels.o: framework/backend/cuda/kernels.cu $(wildcard framework/backend/cuda/*.h) framework/backend/activation.h framework/base/exact_math.h framework/base/philox.h
+$(CUDA_BUILD)/flags: FORCE
+	@mkdir -p $(@D); echo '$(NVCC) $(NVCC_FLAGS)' | cmp -s - $@ || echo '$(NVCC) $(NVCC_FLAGS)' > $@
+$(CUDA_BUILD)/kernels.o: framework/backend/cuda/kernels.cu $(CUDA_BUILD)/flags
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCC_FLAGS) -Xptxas -v -c $< -o $@ 2> $@.log || { cat $@.log; exit 1; }
-$(BUILD)/cuda/liblk_cuda.a: $(BUILD)/cuda/kernels.o
-	@rm -f $@; $(AR) rcs $@ $^
-cuda-usage: $(if $(NVCC),$(BUILD)/cuda/kernels.o,no-nvcc)
-	@test -z "$(NVCC)" || sh framework/backend/cuda/usage.sh $(BUILD)/cuda/kernels.o.log
+	$(NVCC) $(NVCC_FLAGS) -MD -MP -MF $(@:.o=.d) -Xptxas -v -c $< -o $@ 2> $@.log || { cat $@.log; exit 1; }
+$(CUDA_C:%.c=$(CUDA_BUILD)/%.o): $(CUDA_BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) -DLK_CUDA -DLK_NO_GSL '-DLK_FLAGS="$(CC) $(CFLAGS) $(LK_FP), nvcc $(NVCC_FLAGS)"' -isystem $(CUDA_HOME)/include -c $< -o $@
+$(CUDA_BUILD)/bin/exp-%: $(BUILD)/experiments/%.o $(CUDA_OBJ) $(LIB) $(BIN)/lk-source-id
+	@mkdir -p $(@D); rm -f $@
+	$(CC) $(CFLAGS) $(LK_LD) $< $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(CUDA_LIBS) -Wl,--trace -o $@.new > $@.linked
+	@$(BIN)/lk-source-id $@.new $@.linked $(<:.o=.d) $(LIB_OBJ:.o=.d) $(CUDA_OBJ:.o=.d) && mv $@.new $@
+cuda-usage: $(if $(NVCC),$(CUDA_BUILD)/kernels.o,no-nvcc)
+	@test -z "$(NVCC)" || sh framework/backend/cuda/usage.sh $(CUDA_BUILD)/kernels.o.log
 
 # ---- tests: programs, and checks of the tree itself (tests/check_*). only="PATTERN ..." builds and runs those whose path contains one.
 CHECKS  := $(TESTS) $(wildcard tests/check_*)
@@ -151,8 +184,10 @@ golden: $(BIN)/lk-golden
 EXP_GOALS := run plan status report verify publish clean-runs
 EXP_ARGS = $(if $(profile),profile=$(profile)) $(if $(set),set="$(set)") $(if $(j),j=$(j)) $(if $(engine),engine=$(engine)) $(if $(dry),dry=$(dry)) \
   $(if $(retry),retry=$(retry)) $(if $(watch),watch=$(watch)) $(if $(n),n=$(n)) $(if $(published),published=$(published)) $(if $(mem),mem=$(mem)) $(if $(backend),backend=$(backend))
-$(EXP_GOALS): need-exp $(if $(exp),$(if $(wildcard experiments/$(exp).c),$(BIN)/exp-$(exp)))
-	@$(BIN)/exp-$(exp) $@ $(EXP_ARGS)
+# backend=cuda: the program that has it, where nvcc is; else the one that says what to do
+EXP_BIN = $(if $(and $(filter cuda%,$(backend)),$(NVCC)),$(CUDA_BUILD)/bin,$(BIN))
+$(EXP_GOALS): need-exp $(if $(exp),$(if $(wildcard experiments/$(exp).c),$(EXP_BIN)/exp-$(exp)))
+	@$(EXP_BIN)/exp-$(exp) $@ $(EXP_ARGS)
 need-exp:
 	@sh framework/harness/need_exp.sh "$(exp)" $(EXP_SRC:experiments/%.c=%)
 list new compare gc: $(TOOLS) $(EXPS)
@@ -192,7 +227,8 @@ help:
 #H   make check [only=PATTERN]         builds and runs every test
 #H   make golden dir=PATH              runs the peers' vectors found below PATH
 #H   make zoo | zoo-check              trains the small models again | replays their first steps
-#H   make cuda | cuda-usage            compiles the CUDA kernels | registers and shared memory of each
+#H   make cuda | cuda-usage            programs with CUDA, build/cuda/bin | registers and shared memory of each kernel
+#H   make exp=NAME run backend=cuda    on a GPU; fast tiers cuda-fp32, cuda-tf32, cuda-bf16 (docs/cuda.md)
 #H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
 #H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
 #H

@@ -1,7 +1,7 @@
 /* backend: runs a planned graph. Three behind one vtable:
  *   ref   binary64, naive loops: the oracle of tests. Every F32 value is a double.
  *   cpu   binary32 by docs/numerics.md; scalar, AVX2, AVX-512 kernels with the same bits.
- *   cuda  the same arithmetic on a GPU.
+ *   cuda  the same arithmetic on a GPU; only in programs of `make cuda` (docs/cuda.md).
  * No backend falls back to another: an operation it lacks is an error that names it. */
 #ifndef LK_BACKEND_H
 #define LK_BACKEND_H
@@ -17,8 +17,23 @@ typedef struct lk_kernel_call {       /* what a kernel receives */
     void *work;                       /* workspace(node) bytes, 64-byte aligned */
     const void *const *packed;        /* packed form of in[i] if it is a frozen weight, else NULL */
     lk_pool *pool;
+    const bool *half;                 /* by input: kept in bf16; NULL: none is */
 } lk_kernel_call;
 typedef void (*lk_kernel)(const lk_kernel_call *);
+
+/* Where a backend keeps its values when that is not host memory. Kernels then only enqueue: their errors are told by `run`
+ * or by the next `read`. What is enqueued runs in order, so a write after a run is seen by the next run alone. */
+typedef struct lk_device {
+    lk_err (*room)(int64_t *bytes, const char **who);                     /* free now; who: a name for messages */
+    lk_err (*alloc)(int64_t bytes, void **out);                           /* aligned to 256 bytes, not cleared */
+    void   (*release)(void *);
+    lk_err (*clear)(void *to, int64_t bytes);
+    lk_err (*write)(void *to, const void *host, int64_t bytes);           /* the host's memory is free again on return */
+    lk_err (*read)(void *host, const void *from, int64_t bytes);          /* waits for everything enqueued */
+    /* Runs n kernels in order. *replay: NULL at first; what it becomes may run the same calls again, until `forget`. */
+    lk_err (*run)(const lk_kernel *, const lk_kernel_call *const *, int n, void **replay);
+    void   (*forget)(void *replay);
+} lk_device;
 
 typedef struct lk_backend {
     const char *name; int element_bytes;
@@ -28,16 +43,31 @@ typedef struct lk_backend {
      * packed form, of the same size as the input: equal numbers on one param share one copy. pack: values -> packed. */
     int  (*pack_form)(const lk_graph *, const lk_node *, int input);
     void (*pack)(const lk_graph *, const lk_node *, int input, const void *values, void *packed);
+    const lk_device *device;          /* NULL: values live in host memory */
+    /* Fast tiers of a device: whether a node reads a frozen param in bf16 at this input. Where all its readers do, it is kept so. */
+    bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);
 } lk_backend;
 const lk_backend *lk_backend_ref(void);
 lk_err lk_backend_cpu(lk_isa, const lk_backend **);   /* AUTO: LK_ISA from the environment, else the best this machine has */
 const char *lk_isa_name(const lk_backend *);          /* "avx512" */
 uint64_t lk_kernel_count(const lk_backend *);         /* contraction kernels run so far by this instruction set: proof that it did the work */
 
+/* ---- the backend of a process (choose.c): what an executor without one of its own takes ---- */
+/* cpu, cuda (the exact tier), or a fast tier: cuda-fp32, cuda-tf32, cuda-bf16. Before anything runs; nothing is opened yet,
+ * so a parent may choose and its children run. cuda is an error in a program built without it. */
+lk_err      lk_backend_choose(const char *name);
+const char *lk_backend_chosen(void);                  /* "cpu" where nothing was chosen */
+const char *lk_backend_tier(const char *name);        /* "exact"; "fast tf32" and so on: part of a run's identity */
+lk_err      lk_backend_default(const lk_backend **);  /* opens it: a device belongs to the process that opened it and not to its children */
+lk_err      lk_backend_plan_opts(lk_plan_opts *);      /* what its plans are made with, one thread; opens nothing */
+/* What the chosen backend is, asked in a process of its own: text ("NVIDIA H100, compute capability 9.0, ...", malloc) and free bytes of
+ * its memory. Errors as lk_backend_default. */
+lk_err      lk_backend_probe(char **text, int64_t *room);
+
 typedef struct {
-    const lk_backend *backend;        /* NULL: cpu, AUTO */
+    const lk_backend *backend;        /* NULL: lk_backend_default */
     lk_pool *pool;                    /* borrowed; NULL: one thread */
-    int64_t memory_limit;             /* refuse a plan above this many bytes; 0: what the machine and its cgroup have */
+    int64_t memory_limit;             /* refuse a plan above this many bytes; 0: what the machine and its cgroup, or the device, have */
 } lk_exec_opts;
 /* Plans and allocates; outputs stay readable after a run. Params start as zero (constants as given); an input must be set before
  * the first run, or the run is an error. Setting a leaf that no output needs is allowed and does nothing. */
@@ -52,8 +82,8 @@ lk_err lk_exec_set(lk_exec *, lk_val leaf, const float *, int64_t n);
 lk_err lk_exec_set_f64(lk_exec *, lk_val leaf, const double *, int64_t n);
 lk_err lk_exec_set_i64(lk_exec *, lk_val leaf, const int64_t *, int64_t n);
 lk_err lk_exec_set_scalar(lk_exec *, lk_val leaf, double);
-/* Frozen params: borrowed, not copied (cpu; other backends copy). Lives as long as the executor. The
- * param must not be written by an effect; it may be packed once. */
+/* Frozen params: borrowed, not copied (cpu; other backends copy, a device once for all executors that bind the same memory).
+ * Lives as long as the executor. The param must not be written by an effect; it may be packed once. */
 lk_err lk_exec_bind(lk_exec *, lk_val param, const float *, int64_t n);
 /* Outputs and leaves: read after a run. */
 lk_err lk_exec_get(lk_exec *, lk_val, float *, int64_t n);

@@ -6,6 +6,8 @@
  * (offsets from the plan), one storage per leaf, one workspace that the kernels use in turn. Views
  * have no memory, only a pointer into their source's. A leaf's storage is counted by reference, so
  * that two executors can hold the same adapter. F32 values take backend->element_bytes, I64 always 8.
+ * On a device arena, workspace and the leaves that change are one allocation, frozen weights another, made when the first of
+ * them is met that no other executor has brought there.
  *
  * Invariant: after `resolve`, step[i].call points at live memory for every input and output, and
  * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared).
@@ -13,18 +15,18 @@
 #include "backend/backend.h"
 #include "backend/memory.h"
 #include "backend/profile.h"
+#include "backend/storage.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FORMS = 4 };      /* packed forms one frozen weight may have (forward, dx, ...); a fifth is read unpacked */
-typedef struct { int form; void *data; } pack;
-typedef struct { void *data; int64_t bytes; int refs; bool borrowed; int n_packs; pack packs[MAX_FORMS]; } storage;
 typedef struct {
     lk_node node;            /* a copy: the graph may grow and move its own; inputs are turns of the plan */
     bool live, output, written /* by an effect */, set;
-    storage *leaf;           /* leaves: NULL until touched */
+    lk_storage *leaf;        /* leaves: NULL until touched */
     bool shared;             /* leaf came from another executor, which counts its bytes */
+    bool half;               /* a frozen param that is kept in bf16 */
+    int64_t offset;          /* leaves on a device: in `state`, or in `weights` where frozen */
 } value;
 typedef struct { lk_kernel kernel; lk_kernel_call call; void **in; const void **packed; int id; } step;
 
@@ -36,6 +38,9 @@ struct lk_exec {
     int n_steps; step *step;
     char *arena; void *work;
     int64_t work_bytes;
+    lk_block *state, *weights;            /* a device's: arena, workspace, leaves; frozen params */
+    int64_t state_bytes, weight_bytes, leaves_at;
+    const lk_kernel *kernels; const lk_kernel_call **calls; void *replay;   /* what a device runs */
     int64_t limit;           /* bytes this executor may take */
     lk_profile *profile;     /* NULL: off */
     bool resolved;
@@ -46,6 +51,9 @@ static bool is_view(const lk_node *n)   { return lk_op_traits(n->op) & T_VIEW; }
 static bool is_effect(const lk_node *n) { return lk_op_traits(n->op) & T_EFFECT; }
 static int element_bytes(const lk_exec *e, const lk_node *n) { return n->dtype == LK_I64 ? 8 : e->backend->element_bytes; }
 static int64_t value_bytes(const lk_exec *e, const lk_node *n) { return lk_numel(n->shape) * element_bytes(e, n); }
+static int64_t kept_bytes(const lk_exec *e, const value *v) { return v->half ? lk_numel(v->node.shape) * 2 : value_bytes(e, &v->node); }
+static const lk_device *device_of(const lk_exec *e) { return e->backend->device; }
+static bool is_frozen(const value *v) { return v->node.op == LK_OP_param && !v->written; }
 static const char *label(const lk_node *n) { return n->name ? n->name : lk_op_name(n->op); }
 
 /* ---- building ------------------------------------------------------------------------------ */
@@ -102,7 +110,50 @@ static int64_t leaf_bytes(const lk_exec *e) {
 }
 
 int64_t lk_exec_bytes(const lk_exec *e) {
+    if (device_of(e)) {
+        bool weights = e->weights != NULL;           /* none where another executor has brought all of them */
+        for (int i = 0; i < e->n && !weights; i++) weights = e->value[i].live && is_leaf(&e->value[i].node) && is_frozen(&e->value[i]) && !e->value[i].leaf;
+        return e->state_bytes + (weights ? e->weight_bytes : 0);
+    }
     return e->plan->arena_bytes + e->work_bytes + leaf_bytes(e);
+}
+
+/* Where everything lies on a device: [arena | workspace | leaves], and the frozen params apart. */
+static void lay_out(lk_exec *e) {
+    e->state_bytes = e->leaves_at = lk_device_aligned(e->plan->arena_bytes) + lk_device_aligned(e->work_bytes);
+    for (int i = 0; i < e->n; i++) {
+        value *v = &e->value[i];
+        if (!v->live || !is_leaf(&v->node)) continue;
+        int64_t *end = is_frozen(v) ? &e->weight_bytes : &e->state_bytes;
+        v->offset = *end;
+        *end += lk_device_aligned(kept_bytes(e, v));
+    }
+}
+/* Frozen params that only operations read which take them in bf16. */
+static void find_halves(lk_exec *e) {
+    if (!e->backend->keeps_bf16) return;
+    for (int i = 0; i < e->n; i++) { value *v = &e->value[i]; v->half = v->live && is_frozen(v) && !v->output; }
+    for (int i = 0; i < e->n; i++) {
+        const value *v = &e->value[i];
+        for (int k = 0; v->live && k < v->node.n_in; k++)
+            if (lk_ok(v->node.in[k]) && !e->backend->keeps_bf16(e->graph, graph_node(e, i), k)) e->value[v->node.in[k].id].half = false;
+    }
+    for (int i = 0; i < e->n_steps; i++) {
+        const lk_node *n = e->step[i].call.node;
+        bool *half = lk_alloc(e->memory, sizeof *half * (size_t)(n->n_in + 1));
+        for (int k = 0; k < n->n_in; k++) half[k] = lk_ok(n->in[k]) && e->value[n->in[k].id].half;
+        e->step[i].call.half = half;
+    }
+}
+static lk_err allocate_on_device(lk_exec *e) {
+    if (e->state_bytes) LK_TRY(lk_block_new(device_of(e), e->state_bytes, &e->state));
+    if (e->state_bytes > e->leaves_at) LK_TRY(device_of(e)->clear(e->state->data + e->leaves_at, e->state_bytes - e->leaves_at));
+    if (e->state) { e->arena = e->state->data; e->work = e->state->data + lk_device_aligned(e->plan->arena_bytes); }
+    lk_kernel *kernels = lk_alloc(e->memory, sizeof *kernels * (size_t)(e->n_steps + 1));
+    e->kernels = kernels;
+    e->calls = lk_alloc(e->memory, sizeof *e->calls * (size_t)(e->n_steps + 1));
+    for (int i = 0; i < e->n_steps; i++) { kernels[i] = e->step[i].kernel; e->calls[i] = &e->step[i].call; }
+    return LK_OK;
 }
 
 /* Plans; where the limit is too small for that plan, plans again with what it leaves for the arena. */
@@ -131,31 +182,35 @@ static lk_err refuse_if_too_big(const lk_exec *e, const char *who) {
 lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts, lk_exec **out) {
     *out = NULL;
     LK_TRY(lk_graph_error(g));
-    if (!opts.backend) LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &opts.backend));
+    if (!opts.backend) LK_TRY(lk_backend_default(&opts.backend));
     lk_exec *e = lk_xcalloc(1, sizeof *e);
     e->graph = g; e->backend = opts.backend; e->pool = opts.pool; e->memory = lk_arena_new();
     const char *who = "memory_limit";
-    e->limit = opts.memory_limit > 0 ? opts.memory_limit : lk_memory_available(&who);
-    lk_err err;
+    lk_err err = LK_OK;
+    e->limit = opts.memory_limit;
+    if (device_of(e)) {                              /* a device has no swap: its own bound holds whatever the caller's */
+        int64_t free_bytes;
+        const char *device;
+        LK_TRY_GOTO(err, failed, device_of(e)->room(&free_bytes, &device));
+        if (e->limit <= 0 || free_bytes < e->limit) { e->limit = free_bytes; who = device; }
+    }
+    if (e->limit <= 0) e->limit = lk_memory_available(&who);
     LK_TRY_GOTO(err, failed, plan_within_limit(e, outputs, n));
     copy_nodes(e, outputs, n);
     LK_TRY_GOTO(err, failed, make_steps(e));
+    if (device_of(e)) { find_halves(e); lay_out(e); }
     LK_TRY_GOTO(err, failed, refuse_if_too_big(e, who));
-    if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
-    if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
-    e->profile = lk_profile_new(e->n_steps);
+    if (device_of(e)) LK_TRY_GOTO(err, failed, allocate_on_device(e));
+    else {
+        if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
+        if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
+        e->profile = lk_profile_new(e->n_steps);
+    }
     *out = e;
     return LK_OK;
 failed:
     lk_exec_free(e);
     return err;
-}
-
-static void release(storage *s) {
-    if (!s || --s->refs > 0) return;
-    for (int i = 0; i < s->n_packs; i++) free(s->packs[i].data);
-    if (!s->borrowed) free(s->data);
-    free(s);
 }
 
 static void print_profile(const lk_exec *e) {
@@ -184,8 +239,10 @@ void lk_exec_free(lk_exec *e) {
     if (!e) return;
     if (e->profile) print_profile(e);
     lk_profile_free(e->profile);
-    for (int i = 0; i < e->n; i++) release(e->value[i].leaf);
-    free(e->arena); free(e->work);
+    for (int i = 0; i < e->n; i++) lk_storage_release(e->value[i].leaf);
+    if (e->replay) device_of(e)->forget(e->replay);
+    if (!device_of(e)) { free(e->arena); free(e->work); }
+    lk_block_release(e->state); lk_block_release(e->weights);
     if (e->plan) lk_plan_free(e->plan);
     lk_arena_free(e->memory);
     free(e);
@@ -195,31 +252,57 @@ const lk_plan *lk_exec_plan(const lk_exec *e)  { return e->plan; }
 lk_graph      *lk_exec_graph(const lk_exec *e) { return e->graph; }
 
 /* ---- leaves -------------------------------------------------------------------------------- */
-static storage *storage_new(int64_t bytes) {
-    storage *s = lk_xcalloc(1, sizeof *s);
-    *s = (storage){.data = lk_xaligned((size_t)(bytes ? bytes : 1)), .bytes = bytes, .refs = 1};
-    memset(s->data, 0, (size_t)(bytes ? bytes : 1));
-    return s;
-}
-static storage *storage_borrowed(const void *data, int64_t bytes) {
-    storage *s = lk_xcalloc(1, sizeof *s);
-    *s = (storage){.data = (void *)(uintptr_t)data, .bytes = bytes, .refs = 1, .borrowed = true};   /* never written: bind refuses what an effect writes */
-    return s;
-}
-
 static void widen(double *to, const float *from, int64_t n)  { for (int64_t i = 0; i < n; i++) to[i] = from[i]; }
 static void narrow(float *to, const double *from, int64_t n) { for (int64_t i = 0; i < n; i++) to[i] = (float)from[i]; }
 
+static lk_err touch_on_device(lk_exec *e, value *v) {
+    int64_t bytes = kept_bytes(e, v);
+    if (is_frozen(v) && !e->weights) {
+        LK_TRY(lk_block_new(device_of(e), e->weight_bytes, &e->weights));
+        LK_TRY(device_of(e)->clear(e->weights->data, e->weight_bytes));
+    }
+    v->leaf = lk_storage_in(is_frozen(v) ? e->weights : e->state, v->offset, bytes);
+    return v->node.op == LK_OP_constant && bytes ? device_of(e)->write(v->leaf->data, v->node.data, bytes) : LK_OK;
+}
 /* The storage of a leaf, made on first touch. Constants are read where the graph keeps them, unless the backend is binary64. */
-static storage *touch(lk_exec *e, value *v) {
-    if (v->leaf) return v->leaf;
+static lk_err touch(lk_exec *e, value *v) {
+    if (v->leaf) return LK_OK;
     e->resolved = false;
+    if (device_of(e)) return touch_on_device(e, v);
     int64_t bytes = value_bytes(e, &v->node);
     bool as_is = v->node.dtype == LK_I64 || e->backend->element_bytes == 4;
-    if (v->node.op == LK_OP_constant && as_is) return v->leaf = storage_borrowed(v->node.data, bytes);
-    v->leaf = storage_new(bytes);
+    if (v->node.op == LK_OP_constant && as_is) { v->leaf = lk_storage_borrowed(v->node.data, bytes); return LK_OK; }
+    v->leaf = lk_storage_new(bytes);
     if (v->node.op == LK_OP_constant) widen(v->leaf->data, v->node.data, lk_numel(v->node.shape));
-    return v->leaf;
+    return LK_OK;
+}
+/* bf16 is the upper half of a binary32, rounded to nearest even. */
+static uint16_t bf16_of(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return x != x ? 0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+/* Between the host and where a value lies. */
+static lk_err store(lk_exec *e, void *to, const void *host, int64_t bytes) {
+    if (!bytes) return LK_OK;
+    if (device_of(e)) return device_of(e)->write(to, host, bytes);
+    memcpy(to, host, (size_t)bytes);
+    return LK_OK;
+}
+/* The float values of a leaf, in the form it is kept in. */
+static lk_err store_floats(lk_exec *e, const value *v, const float *x, int64_t n) {
+    if (!v->half) return store(e, v->leaf->data, x, n * (int64_t)sizeof *x);
+    uint16_t *rounded = lk_xmalloc(sizeof *rounded * (size_t)(n + 1));
+    for (int64_t i = 0; i < n; i++) rounded[i] = bf16_of(x[i]);
+    lk_err err = store(e, v->leaf->data, rounded, n * (int64_t)sizeof *rounded);
+    free(rounded);
+    return err;
+}
+static lk_err fetch(lk_exec *e, void *host, const void *from, int64_t bytes) {
+    if (!bytes) return LK_OK;
+    if (device_of(e)) return device_of(e)->read(host, from, bytes);
+    memcpy(host, from, (size_t)bytes);
+    return LK_OK;
 }
 
 /* Finds the leaf a caller means and checks what it is about to be given. */
@@ -241,36 +324,45 @@ static lk_err find_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype,
     return LK_OK;
 }
 /* As find_leaf, then ready to be written. A leaf the outputs do not need gets no memory: *data is NULL. */
-static lk_err open_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype, int64_t n, void **data) {
+static lk_err open_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype, int64_t n, value **out, void **data) {
     value *v;
     LK_TRY(find_leaf(e, call, at, dtype, n, &v));
     *data = NULL;
     if (!v->live) return LK_OK;
     if (v->leaf && v->leaf->borrowed) return lk_error(LK_ESTATE, "%s: %s is bound to memory of the caller; it cannot be written", call, label(&v->node));
-    *data = touch(e, v)->data;
+    LK_TRY(touch(e, v));
+    *data = v->leaf->data;
+    *out = v;
     v->set = true;
     return LK_OK;
 }
 
 lk_err lk_exec_set(lk_exec *e, lk_val leaf, const float *x, int64_t n) {
+    value *v;
     void *data;
-    LK_TRY(open_leaf(e, "lk_exec_set", leaf, LK_F32, n, &data));
+    LK_TRY(open_leaf(e, "lk_exec_set", leaf, LK_F32, n, &v, &data));
     if (!data) return LK_OK;
-    if (e->backend->element_bytes == 8) widen(data, x, n); else if (n) memcpy(data, x, (size_t)n * sizeof *x);
+    if (e->backend->element_bytes == 4) return store_floats(e, v, x, n);
+    widen(data, x, n);
     return LK_OK;
 }
 lk_err lk_exec_set_f64(lk_exec *e, lk_val leaf, const double *x, int64_t n) {
+    value *v;
     void *data;
-    LK_TRY(open_leaf(e, "lk_exec_set_f64", leaf, LK_F32, n, &data));
+    LK_TRY(open_leaf(e, "lk_exec_set_f64", leaf, LK_F32, n, &v, &data));
     if (!data) return LK_OK;
-    if (e->backend->element_bytes == 4) narrow(data, x, n); else if (n) memcpy(data, x, (size_t)n * sizeof *x);
-    return LK_OK;
+    if (e->backend->element_bytes == 8) return store(e, data, x, n * (int64_t)sizeof *x);
+    float *rounded = lk_xmalloc(sizeof *rounded * (size_t)(n + 1));
+    narrow(rounded, x, n);
+    lk_err err = store_floats(e, v, rounded, n);
+    free(rounded);
+    return err;
 }
 lk_err lk_exec_set_i64(lk_exec *e, lk_val leaf, const int64_t *x, int64_t n) {
+    value *v;
     void *data;
-    LK_TRY(open_leaf(e, "lk_exec_set_i64", leaf, LK_I64, n, &data));
-    if (data && n) memcpy(data, x, (size_t)n * sizeof *x);
-    return LK_OK;
+    LK_TRY(open_leaf(e, "lk_exec_set_i64", leaf, LK_I64, n, &v, &data));
+    return data ? store(e, data, x, n * (int64_t)sizeof *x) : LK_OK;
 }
 lk_err lk_exec_set_scalar(lk_exec *e, lk_val leaf, double x) {
     const value *v = value_of(e, leaf);
@@ -280,14 +372,30 @@ lk_err lk_exec_set_scalar(lk_exec *e, lk_val leaf, double x) {
     return lk_exec_set_i64(e, leaf, &(int64_t){(int64_t)x}, 1);
 }
 
+/* One copy on the device for all executors that bind this memory. */
+static lk_err bind_on_device(lk_exec *e, value *v, const float *x) {
+    int64_t bytes = kept_bytes(e, v);
+    lk_storage *copy = lk_storage_copy_of(device_of(e), x, bytes);
+    if (!copy && v->leaf && v->leaf->source && v->leaf->refs > 1)
+        return lk_error(LK_ESTATE, "lk_exec_bind: %s is bound and another executor reads the copy; free that one first", label(&v->node));
+    if (copy || (v->leaf && (v->shared || v->leaf->source))) { lk_storage_release(v->leaf); v->leaf = copy; }
+    if (!copy) {
+        LK_TRY(touch(e, v));
+        LK_TRY(store_floats(e, v, x, lk_numel(v->node.shape)));
+        lk_storage_is_copy(v->leaf, x);
+    }
+    v->set = true; v->shared = e->resolved = false;
+    return LK_OK;
+}
 lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
     value *v;
     LK_TRY(find_leaf(e, "lk_exec_bind", param, LK_F32, n, &v));
     if (v->written) return lk_error(LK_ESTATE, "lk_exec_bind: %s is written by an effect; set it instead", label(&v->node));
     if (!v->live) return LK_OK;
     if (e->backend->element_bytes == 8) return lk_exec_set(e, param, x, n);
-    release(v->leaf);
-    v->leaf = storage_borrowed(x, value_bytes(e, &v->node));
+    if (device_of(e)) return bind_on_device(e, v, x);
+    lk_storage_release(v->leaf);
+    v->leaf = lk_storage_borrowed(x, value_bytes(e, &v->node));
     v->set = true; v->shared = e->resolved = false;
     return LK_OK;
 }
@@ -298,22 +406,25 @@ lk_err lk_exec_share(lk_exec *to, lk_val leaf, lk_exec *from, lk_val source) {
     const lk_node *n = &value_of(from, source)->node;
     LK_TRY(find_leaf(from, "lk_exec_share", source, n->dtype, lk_numel(n->shape), &s));
     LK_TRY(find_leaf(to, "lk_exec_share", leaf, n->dtype, lk_numel(n->shape), &t));
-    if (to->backend->element_bytes != from->backend->element_bytes)
+    if (to->backend->element_bytes != from->backend->element_bytes || device_of(to) != device_of(from))
         return lk_error(LK_ESTATE, "lk_exec_share: %s: backends %s and %s keep values differently", label(n), to->backend->name, from->backend->name);
     if (!t->live) return LK_OK;
-    storage *shared = touch(from, s);
+    if (t->half != s->half) return lk_error(LK_ESTATE, "lk_exec_share: %s is kept in bf16 by one executor and not by the other; bind it in both", label(n));
+    LK_TRY(touch(from, s));
+    lk_storage *shared = s->leaf;
     if (shared->borrowed && t->written) return lk_error(LK_ESTATE, "lk_exec_share: %s is bound to memory of the caller and an effect would write it", label(n));
     shared->refs++;
-    release(t->leaf);
+    lk_storage_release(t->leaf);
     t->leaf = shared;
     t->set = t->shared = true; to->resolved = false;
     return LK_OK;
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
-static char *address(lk_exec *e, int id) {
-    value *v = &e->value[id];
-    if (is_leaf(&v->node)) return touch(e, v)->data;
+/* Leaves have been touched. */
+static char *address(const lk_exec *e, int id) {
+    const value *v = &e->value[id];
+    if (is_leaf(&v->node)) return v->leaf->data;
     if (is_effect(&v->node)) return address(e, v->node.in[0].id);
     if (!is_view(&v->node)) return e->arena + e->plan->place[id].offset;
     int64_t skip = v->node.op == LK_OP_view ? v->node.attr.view.offset * element_bytes(e, &v->node) : 0;
@@ -327,16 +438,17 @@ static const void *packed_form(lk_exec *e, int turn, int k) {
     if (!e->backend->pack_form || v->node.op != LK_OP_param || !v->leaf->borrowed) return NULL;
     int form = e->backend->pack_form(e->graph, n, k);
     if (!form) return NULL;
-    storage *s = v->leaf;
+    lk_storage *s = v->leaf;
     for (int i = 0; i < s->n_packs; i++) if (s->packs[i].form == form) return s->packs[i].data;
-    if (s->n_packs == MAX_FORMS || lk_exec_bytes(e) + s->bytes > e->limit) return NULL;
-    pack *p = &s->packs[s->n_packs++];
-    *p = (pack){form, lk_xaligned((size_t)s->bytes)};
+    if (s->n_packs == LK_MAX_FORMS || lk_exec_bytes(e) + s->bytes > e->limit) return NULL;
+    lk_pack *p = &s->packs[s->n_packs++];
+    *p = (lk_pack){form, lk_xaligned((size_t)s->bytes)};
     e->backend->pack(e->graph, n, k, s->data, p->data);
     return p->data;
 }
 
-static void resolve(lk_exec *e) {
+static lk_err resolve(lk_exec *e) {
+    for (int i = 0; i < e->n; i++) if (e->value[i].live && is_leaf(&e->value[i].node)) LK_TRY(touch(e, &e->value[i]));
     for (int i = 0; i < e->n_steps; i++) {
         step *s = &e->step[i];
         const lk_node *n = s->call.node;
@@ -347,7 +459,10 @@ static void resolve(lk_exec *e) {
         s->call.out = address(e, s->id);
         s->call.work = e->work;
     }
+    if (e->replay) device_of(e)->forget(e->replay);
+    e->replay = NULL;
     e->resolved = true;
+    return LK_OK;
 }
 
 static void run_timed(lk_exec *e) {
@@ -365,7 +480,8 @@ lk_err lk_exec_run(lk_exec *e) {
         if (v->live && v->node.op == LK_OP_input && !v->set)
             return lk_error(LK_ESTATE, "input %s was never set; call lk_exec_set before the run", label(&v->node));
     }
-    if (!e->resolved) resolve(e);
+    if (!e->resolved) LK_TRY(resolve(e));
+    if (device_of(e)) return device_of(e)->run(e->kernels, e->calls, e->n_steps, &e->replay);
     if (e->profile) { run_timed(e); return LK_OK; }
     for (int i = 0; i < e->n_steps; i++) e->step[i].kernel(&e->step[i].call);
     return LK_OK;
@@ -383,21 +499,39 @@ static lk_err find_readable(lk_exec *e, const char *call, lk_val at, int64_t n, 
     return LK_OK;
 }
 
+/* The values of `at` as they lie: n elements of its kind, in memory of the caller or borrowed from a host backend. */
+static lk_err values_of(lk_exec *e, const char *call, lk_val at, int64_t n, const value **v, const void **data, void **room) {
+    *room = NULL;
+    LK_TRY(find_readable(e, call, at, n, v));
+    int turn = e->plan->turn_of[at.id];
+    if (is_leaf(&(*v)->node)) LK_TRY(touch(e, &e->value[turn]));
+    *data = address(e, turn);
+    if (!device_of(e) || !n) return LK_OK;
+    *room = lk_xmalloc((size_t)value_bytes(e, &(*v)->node));
+    lk_err err = fetch(e, *room, *data, kept_bytes(e, *v));
+    *data = *room;
+    if ((*v)->half) for (int64_t i = n - 1; i >= 0; i--) {          /* widened in place, from the end */
+        uint32_t u = (uint32_t)((const uint16_t *)*room)[i] << 16;
+        memcpy((char *)*room + 4 * i, &u, sizeof u);
+    }
+    if (err) { free(*room); *room = NULL; }
+    return err;
+}
 lk_err lk_exec_get(lk_exec *e, lk_val at, float *x, int64_t n) {
-    const value *v;
-    LK_TRY(find_readable(e, "lk_exec_get", at, n, &v));
-    const void *data = address(e, e->plan->turn_of[at.id]);
+    const value *v; const void *data; void *room;
+    LK_TRY(values_of(e, "lk_exec_get", at, n, &v, &data, &room));
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (float)((const int64_t *)data)[i];
     else if (e->backend->element_bytes == 8) narrow(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);
+    free(room);
     return LK_OK;
 }
 lk_err lk_exec_get_f64(lk_exec *e, lk_val at, double *x, int64_t n) {
-    const value *v;
-    LK_TRY(find_readable(e, "lk_exec_get_f64", at, n, &v));
-    const void *data = address(e, e->plan->turn_of[at.id]);
+    const value *v; const void *data; void *room;
+    LK_TRY(values_of(e, "lk_exec_get_f64", at, n, &v, &data, &room));
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (double)((const int64_t *)data)[i];
     else if (e->backend->element_bytes == 4) widen(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);
+    free(room);
     return LK_OK;
 }

@@ -39,6 +39,7 @@ lk_err engine_worker(grid *g, const command_opts *o) {
     int here = workers_on_this_node(), threads = worker_threads(here > 0 ? here : 1), rank = rank_of_worker();
     prctl(PR_SET_PDEATHSIG, SIGTERM);                         /* the launcher died: save and stop */
     LK_TRY(sweep_is_frozen(g));
+    LK_TRY(resources_backend(g));
     LK_TRY(resources_memory(g, here > 0 ? here : 1, threads, NULL));
     provenance_collect(g);
     LK_TRY(workers_run(g, (worker_opts){.j = 1, .threads = threads, .retry = o->retry, .leave = true, .first = rank > 0 ? rank % g->n : 0}, &t));
@@ -68,6 +69,7 @@ static lk_err worker_words(const grid *g, const command_opts *o, words *w) {
     word(w, lk_fmt(g->arena, "profile=%s", o->profile));
     if (*o->set) word(w, lk_fmt(g->arena, "set=%s", o->set));
     if (o->retry) word(w, "retry=1");
+    if (o->backend) word(w, lk_fmt(g->arena, "backend=%s", o->backend));
     return LK_OK;
 }
 static lk_err not_there(const words *w, const char *what) {

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 #define HARNESS_SCHEMA "likeness run 1"      /* first line of every identity */
-#define HARNESS_TIER   "exact"
+#define HARNESS_TIER   lk_backend_tier(lk_backend_chosen())     /* "exact" on cpu and cuda alike */
 extern const char *const profile_names[LK_PROFILES];
 
 /* ---- values.c: lists and ranges as the user writes them --------------------------------------------------------- */
@@ -48,6 +48,7 @@ typedef struct {
     int n_inputs; const char **input_names, **input_hashes;
     const char *source_id;
     int n; grid_point *points;               /* controls first */
+    const char *device; int64_t device_room; /* by resources_backend; NULL: cpu, or a device that is not here */
     int n_provenance; const char *provenance[MOST_PROVENANCE][2];   /* by provenance_collect */
     const char *results;                     /* LK_RESULTS, else "results" */
     const char *name, *dir;                  /* <exp>-<profile>[-8 hex], results/sweeps/<name> */
@@ -148,6 +149,7 @@ char *difference_ulp(double a, double b);
 /* ---- resources.c: before anything starts ------------------------------------------------------------------------------------------------------ */
 lk_err resources_memory(const grid *, int j, int threads, FILE *table);         /* prints the table where asked; refuses what does not fit */
 lk_err resources_disk(const grid *, int runs);
+lk_err resources_backend(grid *);                                               /* asks a device whether it is there; cpu: nothing to ask */
 
 /* ---- commands: main.c calls these by table --------------------------------------------------------------------------------------------------------- */
 struct command_opts { const char *profile, *set, *engine, *n, *backend, *mem, *plan; int j; bool dry, retry, watch, published, yes, worker; };

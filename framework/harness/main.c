@@ -50,7 +50,7 @@ static lk_err parse(int argc, char **argv, command_fn *command, command_opts *o)
     for (int i = 0; i < N_COMMANDS; i++) if (!strcmp(argv[1], names[i])) *command = commands[i].run;
     if (!*command) return not_allowed("command", argv[1], names, N_COMMANDS);
     for (int i = 2; i < argc; i++) LK_TRY(parse_option(argv[i], o));
-    if (o->backend && strcmp(o->backend, "cpu")) return lk_error(LK_EINPUT, "backend=%s: experiments run on cpu", o->backend);
+    if (o->backend) LK_TRY(lk_backend_choose(o->backend));
     if (o->n && strcmp(o->n, "all") && (!*o->n || strspn(o->n, "0123456789") != strlen(o->n) || atoi(o->n) < 1)) return lk_error(LK_EINPUT, "n=%s: a number of runs, or all", o->n);
     if (o->engine && strcmp(o->engine, "local") && strcmp(o->engine, "slurm") && strcmp(o->engine, "mpi"))
         return not_allowed("engine", o->engine, (const char *const[]){"local", "slurm", "mpi"}, 3);
@@ -159,7 +159,7 @@ lk_err command_run(const lk_experiment *x, const command_opts *o, int *status) {
     bool elsewhere = o->engine && strcmp(o->engine, "local");        /* a worker looks at its own node's memory */
     lk_err e = LK_OK;
     say_plan(g, &c, o);
-    if (!o->dry && to_do(&c, o->retry)) { if (!elsewhere) e = resources_memory(g, o->j, worker_threads(o->j), NULL); if (!e) e = resources_disk(g, to_do(&c, o->retry)); }
+    if (!o->dry && to_do(&c, o->retry)) { if (!elsewhere) e = resources_backend(g); if (!e && !elsewhere) e = resources_memory(g, o->j, worker_threads(o->j), NULL); if (!e) e = resources_disk(g, to_do(&c, o->retry)); }
     if (!e && !o->dry) e = run_sweep(g, o, &c, status);
     grid_free(g);
     return e;
@@ -178,7 +178,10 @@ lk_err command_plan(const lk_experiment *x, const command_opts *o, int *status) 
     for (int i = 0; i < g->n_controls; i++) printf("  control      %s\n", g->controls[i]);
     for (int i = 0; i < g->n_keys; i++) if (!g->keys[i].is_axis && g->keys[i].n == 1) printf("  %-12s %s %s   %s\n", g->keys[i].name, g->keys[i].values[0], g->keys[i].unit, g->keys[i].about);
     printf("source %.16s\n", g->source_id);
-    lk_err e = resources_memory(g, o->j, worker_threads(o->j), stdout);
+    lk_err e = resources_backend(g);                         /* shapes need no device */
+    if (e) printf("%s\n", lk_err_text(e));
+    lk_err_free(e);
+    e = resources_memory(g, o->j, worker_threads(o->j), stdout);
     grid_free(g);
     return e;
 }

@@ -3,7 +3,11 @@
  * programs (git) is collected once a command, before the runs start. */
 #include "harness/internal.h"
 #include <errno.h>
+#ifdef LK_NO_GSL
+#define GSL_VERSION "not linked"
+#else
 #include <gsl/gsl_version.h>
+#endif
 #include <hdf5.h>
 #include <jansson.h>
 #include <png.h>
@@ -52,6 +56,8 @@ static void cpu(grid *g) {
     free(model);
     const lk_backend *backend;
     lk_err e = lk_backend_cpu(LK_ISA_AUTO, &backend);
+    put(g, "backend", lk_backend_chosen());
+    if (g->device) put(g, "device", g->device);
     put(g, "isa", e ? lk_err_text(e) : lk_isa_name(backend));
     lk_err_free(e);
 }

@@ -8,11 +8,11 @@
 #include <sys/statvfs.h>
 
 lk_err lk_ctx_plan(lk_ctx *c, const char *name, lk_graph *g, const lk_val *outputs, int n) {
-    const lk_backend *backend;
+    lk_plan_opts opts;
     lk_plan *plan;
     LK_TRY(lk_graph_error(g));
-    LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &backend));
-    LK_TRY(lk_err_wrap(lk_plan_new(g, outputs, n, (lk_plan_opts){.element_bytes = backend->element_bytes, .workspace = backend->workspace, .threads = 1}, &plan), "plan of %s", name));
+    LK_TRY(lk_backend_plan_opts(&opts));
+    LK_TRY(lk_err_wrap(lk_plan_new(g, outputs, n, opts, &plan), "plan of %s", name));
     plan_row *rows = lk_alloc(c->arena, sizeof *rows * (size_t)(c->n_plans + 1));
     if (c->n_plans) memcpy(rows, c->plans, sizeof *rows * (size_t)c->n_plans);
     rows[c->n_plans] = (plan_row){.name = lk_strdup(c->arena, name), .flops = plan->flops, .text = c->explain ? lk_plan_text(c->arena, g, plan, 6) : NULL};
@@ -47,14 +47,23 @@ lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
         char need[32], have[32];
         const char *who;
         int64_t bytes = print_table(c, out) * j, free_bytes = lk_memory_available(&who);
+        if (strcmp(lk_backend_chosen(), "cpu")) { who = g->device ? "the device" : "the device, which is not here,"; free_bytes = g->device ? g->device_room : INT64_MAX; }
         bytes_text(bytes, need); bytes_text(free_bytes, have);
         for (int i = 0; out && i < c->n_plans; i++) fprintf(out, "%s: %s", c->plans[i].name, c->plans[i].text);
-        if (out) fprintf(out, "%s for %d worker%s; %s has %s\n", need, j, j == 1 ? "" : "s", who, have);
+        if (out) fprintf(out, "%s for %d worker%s; %s has %s\n", need, j, j == 1 ? "" : "s", who, free_bytes == INT64_MAX ? "an unknown amount" : have);
         if (bytes > free_bytes) e = lk_error(LK_ENOMEM, "%s needs %s (%lld bytes) for %d worker%s and %s has %s (%lld bytes): take a smaller j, rank or batch", g->exp->name, need,
                                              (long long)bytes, j, j == 1 ? "" : "s", who, have, (long long)free_bytes);
     }
     context_free(c);
     return e;
+}
+lk_err resources_backend(grid *g) {
+    char *text;
+    if (!strcmp(lk_backend_chosen(), "cpu")) return LK_OK;
+    LK_TRY(lk_backend_probe(&text, &g->device_room));
+    g->device = lk_strdup(g->arena, text);
+    free(text);
+    return LK_OK;
 }
 lk_err resources_disk(const grid *g, int runs) {
     struct statvfs v;

@@ -137,8 +137,10 @@ static lk_err verify_published(const grid *g, const command_opts *o, int *status
 lk_err command_verify(const lk_experiment *x, const command_opts *o, int *status) {
     grid *g;
     LK_TRY(command_grid(x, o, true, &g));
+    lk_err e = resources_backend(g);
+    if (e) { grid_free(g); return e; }
     provenance_collect(g);
-    lk_err e = o->published ? verify_published(g, o, status) : verify_stored(g, o, status);
+    e = o->published ? verify_published(g, o, status) : verify_stored(g, o, status);
     grid_free(g);
     return e;
 }

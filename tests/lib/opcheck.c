@@ -338,6 +338,32 @@ bool op_same_bits(const op_case *c, const lk_backend *other, const char *what) {
     return same;
 }
 
+double op_distance(const op_case *c, const lk_backend *other) {
+    subject s;
+    lk_val out[MAX_OUT];
+    const lk_backend *cpu; running a, b;
+    double worst = NAN;
+    CHECK_OK(lk_backend_cpu(LK_ISA_AUTO, &cpu));
+    bool built = build(&s, c, 1);
+    int n = built ? outputs_of(&s, out) : 0;
+    if (built && start(&s, cpu, 1, out, n, &a) && start(&s, other, 1, out, n, &b)) {
+        worst = 0;
+        for (int k = 0; k < n; k++) {
+            double *want = read_value(&s, &a, out[k]), *got = read_value(&s, &b, out[k]), largest = 0, apart = 0;
+            for (int64_t i = 0; i < lk_numel(lk_shape_of(s.g, out[k])); i++) {
+                if (!isfinite(want[i]) && !memcmp(&want[i], &got[i], sizeof *got)) continue;
+                if (!(fabs(got[i] - want[i]) <= apart)) apart = fabs(got[i] - want[i]);       /* NaN stays */
+                if (fabs(want[i]) > largest) largest = fabs(want[i]);
+            }
+            if (!(apart <= worst * largest)) worst = apart / largest;
+            free(want); free(got);
+        }
+        stop(&a); stop(&b);
+    }
+    drop(&s);
+    return worst;
+}
+
 static bool ran[LK_OP_COUNT];
 void op_check_row(const op_table *t, lk_op op) {
     ran[op] = true;

@@ -59,6 +59,8 @@ void op_check_row(const op_table *, lk_op);        /* every case of one operatio
 void op_check_all_ran(const op_table *);           /* last: no case of the table was forgotten */
 /* Whether a backend gives the bits of cpu (scalar) for a case: value, decomposition, gradients and their gradients. */
 bool op_same_bits(const op_case *, const lk_backend *, const char *what);
+/* The largest distance of a value from cpu's, over outputs each relative to its largest magnitude; NaN: it could not run. */
+double op_distance(const op_case *, const lk_backend *other);
 
 /* ---- parts, for tests of whole graphs ---- */
 enum { OP_MAX_VARIANTS = 8 };

@@ -44,11 +44,12 @@ LK_BODY lk_lattice lk_lattice_at(const lk_taps_args *g, int64_t k) {
 LK_BODY float lk_pixel(const float *plane, int64_t y, int64_t x, int64_t h, int64_t w) {
     return y >= 0 && y < h && x >= 0 && x < w ? plane[y * w + x] : 0.0f;
 }
-LK_BODY float lk_a_at(const lk_product_args *p, const float *a, lk_access access, int64_t m, int64_t k) {
-    if (access == LK_STRIDED) return a[m * p->a_m + k % p->a_period * p->a_k + k / p->a_period * p->a_k_far];
+LK_BODY int64_t lk_a_index(const lk_product_args *p, lk_access access, int64_t m, int64_t k) {
+    if (access == LK_STRIDED) return m * p->a_m + k % p->a_period * p->a_k + k / p->a_period * p->a_k_far;
     lk_lattice l = lk_lattice_at(&p->taps, k);
-    return a[((l.o * p->taps.cg + m) * p->taps.kh + l.kh) * p->taps.kw + l.kw];
+    return ((l.o * p->taps.cg + m) * p->taps.kh + l.kh) * p->taps.kw + l.kw;
 }
+LK_BODY float lk_a_at(const lk_product_args *p, const float *a, lk_access access, int64_t m, int64_t k) { return a[lk_a_index(p, access, m, k)]; }
 LK_BODY float lk_b_at(const lk_product_args *p, const float *b, lk_access access, int64_t n, int64_t k) {
     const lk_taps_args *g = &p->taps;
     if (access == LK_TAPS) {

@@ -7,12 +7,8 @@
 LK_CUDA_KERNELS
 #undef KERNEL
 
-static const struct { const void *entry; int threads; const char *name; } table[LK_CUDA_COUNT] = {
+const lk_cuda_row lk_cuda_table[LK_CUDA_COUNT] = {
 #define KERNEL(name, type, threads) {(const void *)lk_cuda_##name, threads, #name},
     LK_CUDA_KERNELS
 #undef KERNEL
 };
-extern "C" const void *lk_cuda_entry(int kernel, int *threads, const char **name) {
-    *threads = table[kernel].threads; *name = table[kernel].name;
-    return table[kernel].entry;
-}

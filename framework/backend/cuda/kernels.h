@@ -6,6 +6,7 @@
 #ifndef LK_CUDA_KERNELS_H
 #define LK_CUDA_KERNELS_H
 #include "backend/cuda/body_elementwise.h"
+#include "backend/cuda/body_fast.h"
 #include "backend/cuda/body_move.h"
 #include "backend/cuda/body_picture.h"
 #include "backend/cuda/body_product.h"
@@ -28,7 +29,8 @@
     KERNEL(upsample, lk_nearest_args, LK_FLAT_BLOCK) KERNEL(upsample_dx, lk_nearest_args, LK_FLAT_BLOCK) \
     KERNEL(warp, lk_warp_args, LK_FLAT_BLOCK) KERNEL(warp_dx, lk_warp_args, LK_FLAT_BLOCK) \
     KERNEL(timestep_embed, lk_embed_args, LK_FLAT_BLOCK) KERNEL(rope_table, lk_table_args, LK_FLAT_BLOCK) KERNEL(rope, lk_rope_args, LK_FLAT_BLOCK) \
-    KERNEL(random, lk_random_args, LK_FLAT_BLOCK) KERNEL(ema, lk_ema_args, LK_FLAT_BLOCK) KERNEL(adamw, lk_adamw_args, LK_FLAT_BLOCK)
+    KERNEL(random, lk_random_args, LK_FLAT_BLOCK) KERNEL(ema, lk_ema_args, LK_FLAT_BLOCK) KERNEL(adamw, lk_adamw_args, LK_FLAT_BLOCK) \
+    KERNEL(pack, lk_pack_args, LK_FLAT_BLOCK) KERNEL(finish, lk_product_args, LK_FLAT_BLOCK)
 
 typedef enum {
 #define KERNEL(name, args, threads) LK_CUDA_##name,
@@ -36,6 +38,15 @@ typedef enum {
 #undef KERNEL
     LK_CUDA_COUNT
 } lk_cuda_kernel;
+
+/* By number: a kernel's address as the runtime takes it, threads of a block, name. In kernels.cu; in tests of the emulation. */
+typedef struct { const void *entry; int threads; const char *name; } lk_cuda_row;
+#ifdef __cplusplus
+extern "C"
+#else
+extern
+#endif
+const lk_cuda_row lk_cuda_table[LK_CUDA_COUNT];
 
 #ifndef __CUDACC__
 #include "backend/backend.h"
@@ -47,6 +58,7 @@ extern const lk_cuda_lowering lk_cuda_lower[LK_OP_COUNT];
 /* Bytes of workspace of a node: attention's scores. */
 int64_t lk_cuda_workspace(const lk_graph *, const lk_node *, int threads);
 /* lower_contract.c */
+int64_t lk_cuda_scores(const lk_node *, const lk_shape *in_shape);   /* bytes of attention's scores; 0 for the rest */
 void lk_cuda_lower_matmul(const lk_kernel_call *, lk_cuda_launch, void *ctx), lk_cuda_lower_conv(const lk_kernel_call *, lk_cuda_launch, void *ctx),
      lk_cuda_lower_sdpa(const lk_kernel_call *, lk_cuda_launch, void *ctx);
 static inline int64_t lk_cuda_span(lk_shape s, int from, int to) { int64_t n = 1; for (int i = from; i < to; i++) n *= s.d[i]; return n; }

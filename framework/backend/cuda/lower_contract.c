@@ -125,11 +125,15 @@ static attention attention_of(const lk_node *node, lk_shape q, lk_shape k) {
     if (s.rows > s.tq) s.rows = s.tq;
     return s;
 }
+int64_t lk_cuda_scores(const lk_node *n, const lk_shape *in_shape) {
+    if (n->op != LK_OP_sdpa && n->op != LK_OP_sdpa_grad) return 0;
+    attention s = attention_of(n, in_shape[0], in_shape[1]);
+    return s.b * s.h * s.rows * s.tk * (s.grad ? 2 : 1) * (int64_t)sizeof(float);
+}
 int64_t lk_cuda_workspace(const lk_graph *g, const lk_node *n, int threads) {
     (void)threads;
     if (n->op != LK_OP_sdpa && n->op != LK_OP_sdpa_grad) return 0;
-    attention s = attention_of(n, lk_shape_of(g, n->in[0]), lk_shape_of(g, n->in[1]));
-    return s.b * s.h * s.rows * s.tk * (s.grad ? 2 : 1) * (int64_t)sizeof(float);
+    return lk_cuda_scores(n, (lk_shape[]){lk_shape_of(g, n->in[0]), lk_shape_of(g, n->in[1])});
 }
 /* A product per batch and head; strides of tokens are w on packed heads, tk on scores. */
 static void lead(const attention *s, int64_t *to, bool scores, int64_t tokens, int64_t rows) {

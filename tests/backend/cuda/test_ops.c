@@ -1,16 +1,20 @@
-/* The CUDA kernels, emulated on the host: every case of tests/lib/cases_*.c has the bits of backend/cpu, value and
+/* backend/cuda over the emulated runtime: every case of tests/lib/cases_*.c has the bits of backend/cpu, value and
  * gradients, with the threads of each phase forward, reversed and shuffled. Not a run on a device. */
+#include "backend/cuda/cuda.h"
 #include "tests/emulation/emulation.h"
 #include "tests/lib/lk_test.h"
 #include "tests/lib/opcheck.h"
 
 static void check_table(const op_table *t, bool big) {
+    const lk_backend *cuda;
+    CHECK_OK(lk_backend_cuda(LK_CUDA_EXACT, &cuda));
     for (int i = 0; i < t->n; i++) {
         if (t->cases[i].big != big) continue;
         for (emu_order o = 0; o < EMU_ORDERS; o++) {
             char what[64]; snprintf(what, sizeof what, "emulated cuda, %s", emu_order_name[o]);
             if (big && o != EMU_SHUFFLED) continue;              /* big ones: the order that shows most */
-            if (!op_same_bits(&t->cases[i], emu_backend(o), what)) break;
+            emu_now.order = o;
+            if (!op_same_bits(&t->cases[i], cuda, what)) break;
         }
     }
 }
@@ -27,6 +31,14 @@ TEST(large_norm)        { check_table(&op_norm, true); }
 TEST(large_picture)     { check_table(&op_picture, true); }
 TEST(large_service)     { check_table(&op_service, true); }
 
+TEST(nothing_is_left_on_the_device) {
+    CHECK(emu_count.launches > 0 && emu_count.copies_up > 0);
+    CHECK_MSG(emu_count.allocated == 0, "%lld bytes", (long long)emu_count.allocated);
+    lk_cuda_close();
+    char *left = emu_leaks();
+    CHECK_MSG(!*left, "%s", left);
+    free(left);
+}
 /* Every operation that computes is lowered, and every kernel of the list has run by now. */
 TEST(no_operation_and_no_kernel_is_left_out) {
     for (int op = 0; op < LK_OP_COUNT; op++)
@@ -37,7 +49,7 @@ TEST(no_operation_and_no_kernel_is_left_out) {
 #undef KERNEL
     };
     for (int k = 0; k < LK_CUDA_COUNT; k++) {
-        bool effect = k == LK_CUDA_ema || k == LK_CUDA_adamw;    /* tests/backend/cuda/test_step.c */
-        CHECK_MSG(effect || emu_blocks((lk_cuda_kernel)k) > 0, "kernel %s was never run", names[k]);
+        bool elsewhere = k == LK_CUDA_ema || k == LK_CUDA_adamw || k == LK_CUDA_pack || k == LK_CUDA_finish;    /* test_step.c, test_fast.c */
+        CHECK_MSG(elsewhere || emu_blocks((lk_cuda_kernel)k) > 0, "kernel %s was never run", names[k]);
     }
 }

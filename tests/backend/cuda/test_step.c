@@ -1,13 +1,15 @@
-/* A training step of a whole UNet (tests/golden/models/unet_sd15) by the CUDA kernels emulated on the host: forward, mean
- * square loss, the gradients of every param, clipping by global norm, AdamW and a moving average, two steps. The loss and
- * every param, moment and average have the bits of backend/cpu, threads shuffled. Not a run on a device. */
+/* Training steps of a whole UNet (tests/golden/models/unet_sd15) by backend/cuda over the emulated runtime: forward, mean
+ * square loss, the gradients of every param, clipping by global norm, AdamW and a moving average. Three steps: kernels one
+ * by one, captured, replayed. The losses and every param, moment and average have the bits of backend/cpu, threads
+ * shuffled; what was allocated is what was planned. Not a run on a device. */
 #include "models/models.h"
 #include "io/io.h"
+#include "backend/cuda/cuda.h"
 #include "tests/emulation/emulation.h"
 #include "tests/lib/lk_test.h"
 
 #define MODEL "tests/golden/models/unet_sd15/"
-enum { MAX_PARAMS = 600, STEPS = 2 };
+enum { MAX_PARAMS = 600, STEPS = 3 };
 typedef struct { lk_graph *g; int n; lk_val param[MAX_PARAMS], state[3 * MAX_PARAMS], loss, bc1, bc2, step; } training;
 
 static lk_val input_like(lk_graph *g, const lk_st *io, const char *name) {
@@ -70,6 +72,7 @@ static int64_t train(const lk_backend *b, float **out) {
     if (!CHECK_MSG(!err, "%s", lk_err_text(err))) return 0;
     for (int i = 0; i < lk_st_count(weights); i++) set_leaf(e, t.g, lk_st_at(weights, i));
     for (int i = 0; i < lk_st_count(io); i++) set_leaf(e, t.g, lk_st_at(io, i));
+    if (b->device) CHECK_MSG(lk_exec_bytes(e) == emu_count.most, "planned %lld bytes, allocated %lld", (long long)lk_exec_bytes(e), (long long)emu_count.most);
     for (int s = 0; s < STEPS; s++) {
         CHECK_OK(lk_exec_set_scalar(e, t.step, s)); CHECK_OK(lk_exec_set_scalar(e, t.bc1, 1 - pow(0.9, s + 1))); CHECK_OK(lk_exec_set_scalar(e, t.bc2, 1 - pow(0.99, s + 1)));
         CHECK_OK(lk_exec_run(e)); CHECK_OK(lk_exec_get(e, t.loss, &x[s], 1));
@@ -83,16 +86,22 @@ static int64_t train(const lk_backend *b, float **out) {
     lk_exec_free(e); lk_graph_free(t.g); lk_st_close(weights); lk_st_close(io);
     return n;
 }
-TEST(two_training_steps_of_a_unet_have_the_bits_of_cpu) {
-    const lk_backend *cpu;
+TEST(training_steps_of_a_unet_have_the_bits_of_cpu) {
+    const lk_backend *cpu, *cuda;
     float *want, *got;
     CHECK_OK(lk_backend_cpu(LK_ISA_AUTO, &cpu));
     int64_t n = train(cpu, &want);
     CHECK(n > 400000 && isfinite(want[0]) && want[0] != want[1]);
-    train(emu_backend(EMU_SHUFFLED), &got);
+    CHECK_OK(lk_backend_cuda(LK_CUDA_EXACT, &cuda));
+    train(cuda, &got);
     int64_t differ = 0;
     for (int64_t i = 0; i < n; i++) differ += memcmp(&want[i], &got[i], sizeof *got) != 0;
     CHECK_MSG(!differ, "%lld of %lld values differ", (long long)differ, (long long)n);
+    CHECK_MSG(emu_count.graph_launches == STEPS - 1, "%lld launches of a captured step", (long long)emu_count.graph_launches);
+    lk_cuda_close();
+    char *left = emu_leaks();
+    CHECK_MSG(!*left, "%s", left);
+    free(left);
     CHECK(emu_blocks(LK_CUDA_adamw) > 0 && emu_blocks(LK_CUDA_ema) > 0 && emu_blocks(LK_CUDA_conv_dw) > 0 && emu_blocks(LK_CUDA_random) > 0);
     free(want); free(got);
 }

@@ -42,17 +42,29 @@ void emu_run(emu_body body, const void *args, int64_t blocks, int threads, emu_o
 #define KERNEL(name, type, threads) static void run_##name(lk_block *b, const void *args) { lk_body_##name(b, args); }
 LK_CUDA_KERNELS
 #undef KERNEL
-static const struct { emu_body body; int threads; } kernels[LK_CUDA_COUNT] = {
-#define KERNEL(name, type, threads) {run_##name, threads},
+static const struct { emu_body body; int threads; size_t bytes; } kernels[LK_CUDA_COUNT] = {
+#define KERNEL(name, type, threads) {run_##name, threads, sizeof(type)},
+    LK_CUDA_KERNELS
+#undef KERNEL
+};
+/* What kernels.cu gives the runtime: an address that stands for the kernel. */
+const lk_cuda_row lk_cuda_table[LK_CUDA_COUNT] = {
+#define KERNEL(name, type, threads) {&kernels[LK_CUDA_##name], threads, #name},
     LK_CUDA_KERNELS
 #undef KERNEL
 };
 static int64_t blocks_run[LK_CUDA_COUNT];
 static uint64_t launches;
 int64_t emu_blocks(lk_cuda_kernel k) { return blocks_run[k]; }
-static void launch(void *ctx, lk_cuda_kernel k, int64_t blocks, const void *args) {
+void emu_kernel(lk_cuda_kernel k, const void *args, int64_t blocks, emu_order order) {
     blocks_run[k] += blocks;
-    emu_run(kernels[k].body, args, blocks, kernels[k].threads, *(const emu_order *)ctx, ++launches);
+    emu_run(kernels[k].body, args, blocks, kernels[k].threads, order, ++launches);
+}
+size_t emu_args_bytes(lk_cuda_kernel k) { return kernels[k].bytes; }
+static void launch(void *ctx, lk_cuda_kernel k, int64_t blocks, const void *args) { emu_kernel(k, args, blocks, *(const emu_order *)ctx); }
+int emu_kernel_of(const void *entry) {
+    for (int k = 0; k < LK_CUDA_COUNT; k++) if (entry == &kernels[k]) return k;
+    return -1;
 }
 
 static void run(const lk_kernel_call *c, emu_order order) { lk_cuda_lower[c->node->op](c, launch, &order); }

@@ -1,0 +1,60 @@
+/* Storage of leaves. On a device leaves are parts of few large blocks, and a frozen weight bound by several executors is
+ * copied once: the copies of a process are listed by the host memory they came from, which lives as long as they do. */
+#include "backend/storage.h"
+#include <stdlib.h>
+#include <string.h>
+
+lk_err lk_block_new(const lk_device *d, int64_t bytes, lk_block **out) {
+    void *data;
+    LK_TRY(d->alloc(bytes, &data));
+    *out = lk_xcalloc(1, sizeof **out);
+    **out = (lk_block){d, data, bytes, 1};
+    return LK_OK;
+}
+void lk_block_release(lk_block *b) {
+    if (!b || --b->refs > 0) return;
+    b->device->release(b->data);
+    free(b);
+}
+
+lk_storage *lk_storage_new(int64_t bytes) {
+    lk_storage *s = lk_xcalloc(1, sizeof *s);
+    *s = (lk_storage){.data = lk_xaligned((size_t)(bytes ? bytes : 1)), .bytes = bytes, .refs = 1};
+    memset(s->data, 0, (size_t)(bytes ? bytes : 1));
+    return s;
+}
+lk_storage *lk_storage_borrowed(const void *data, int64_t bytes) {
+    lk_storage *s = lk_xcalloc(1, sizeof *s);
+    *s = (lk_storage){.data = (void *)(uintptr_t)data, .bytes = bytes, .refs = 1, .borrowed = true};   /* never written: bind refuses what an effect writes */
+    return s;
+}
+lk_storage *lk_storage_in(lk_block *b, int64_t offset, int64_t bytes) {
+    lk_storage *s = lk_xcalloc(1, sizeof *s);
+    *s = (lk_storage){.data = b->data + offset, .bytes = bytes, .refs = 1, .block = b};
+    b->refs++;
+    return s;
+}
+
+static lk_storage *copies;
+lk_storage *lk_storage_copy_of(const lk_device *d, const void *source, int64_t bytes) {
+    for (lk_storage *s = copies; s; s = s->next)
+        if (s->source == source && s->bytes == bytes && s->block->device == d) { s->refs++; return s; }
+    return NULL;
+}
+void lk_storage_is_copy(lk_storage *s, const void *source) {
+    s->borrowed = true; s->source = source; s->next = copies;
+    copies = s;
+}
+static void unlist(lk_storage *s) {
+    lk_storage **at = &copies;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+}
+void lk_storage_release(lk_storage *s) {
+    if (!s || --s->refs > 0) return;
+    if (s->source) unlist(s);
+    for (int i = 0; i < s->n_packs; i++) free(s->packs[i].data);
+    if (s->block) lk_block_release(s->block);
+    else if (!s->borrowed) free(s->data);
+    free(s);
+}
