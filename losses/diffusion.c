@@ -38,10 +38,23 @@ lk_val lk_diffusion_x0(lk_graph *g, lk_predict p, lk_val x_t, lk_val prediction,
     default:                 return lk_sub(g, x_t, lk_per_sample(g, prediction, sigma));
     }
 }
+static lk_axes within_sample(lk_graph *g, lk_val x) {
+    lk_axes axes = { .n = lk_shape_of(g, x).rank - 1 };
+    for (int i = 0; i < axes.n; i++) axes.axis[i] = i + 1;
+    return axes;
+}
+static lk_val weighed(lk_graph *g, lk_val per_sample, lk_val weight) { return lk_mean_all(g, lk_ok(weight) ? lk_mul(g, per_sample, weight) : per_sample); }
 lk_val lk_diffusion_loss(lk_graph *g, lk_val prediction, lk_val target, lk_val weight) {
     if (!lk_ok(weight)) return lk_mse(g, prediction, target);
-    lk_axes axes = { .n = lk_shape_of(g, prediction).rank - 1 };
-    for (int i = 0; i < axes.n; i++) axes.axis[i] = i + 1;
-    lk_val per_sample = lk_mean(g, lk_square(g, lk_sub(g, prediction, target)), axes);
-    return lk_mean_all(g, lk_mul(g, per_sample, weight));
+    return weighed(g, lk_mean(g, lk_square(g, lk_sub(g, prediction, target)), within_sample(g, prediction)), weight);
+}
+lk_val lk_diffusion_huber(lk_graph *g, lk_val prediction, lk_val target, double c, lk_val weight) {
+    if (!(c > 0)) { lk_graph_fail(g, LK_EINPUT, "pseudo-Huber c = %g: it must be above 0", c); return LK_NONE; }
+    lk_val d = lk_sub(g, prediction, target);
+    return weighed(g, lk_mean(g, lk_shift(g, lk_sqrt(g, lk_shift(g, lk_square(g, d), c * c)), -c), within_sample(g, prediction)), weight);
+}
+lk_val lk_diffusion_masked(lk_graph *g, lk_val prediction, lk_val target, lk_val mask, lk_val weight) {
+    lk_val m = lk_broadcast(g, mask, lk_shape_of(g, prediction)), d = lk_sub(g, prediction, target);
+    lk_axes axes = within_sample(g, prediction);
+    return weighed(g, lk_div(g, lk_reduce_sum(g, lk_mul(g, m, lk_square(g, d)), axes), lk_reduce_sum(g, m, axes)), weight);
 }

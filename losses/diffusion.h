@@ -20,4 +20,8 @@ lk_val lk_diffusion_target(lk_graph *, lk_predict, lk_val x0, lk_val noise, lk_v
 lk_val lk_diffusion_x0(lk_graph *, lk_predict, lk_val x_t, lk_val prediction, lk_val alpha, lk_val sigma);
 /* Mean over everything of (prediction - target)^2; weight [B] (or LK_NONE) multiplies each sample's own mean. -> [] */
 lk_val lk_diffusion_loss(lk_graph *, lk_val prediction, lk_val target, lk_val weight);
+/* The same with pseudo-Huber sqrt(d^2 + c^2) - c in place of d^2 (Song & Dhariwal 2023, arXiv:2310.14189). c > 0 */
+lk_val lk_diffusion_huber(lk_graph *, lk_val prediction, lk_val target, double c, lk_val weight);
+/* Squared error where mask (broadcasts to the prediction, >= 0, not all 0) counts: sum of mask d^2 over sum of mask, a sample. */
+lk_val lk_diffusion_masked(lk_graph *, lk_val prediction, lk_val target, lk_val mask, lk_val weight);
 #endif
