@@ -39,6 +39,7 @@ int    lk_st_meta_count(const lk_st *); void lk_st_meta_at(const lk_st *, int i,
 lk_err lk_st_get(const lk_st *, const char *name, const lk_tensor **);   /* absent: error with the nearest name */
 lk_err lk_st_f32(const lk_tensor *, float *out);              /* numel floats, converted exactly from F16/BF16/F32, rounded from F64, integers exact or error */
 lk_err lk_st_f64(const lk_tensor *, double *out);
+uint16_t lk_half_of(float);                                   /* binary16 bits, rounded to nearest even; overflow to infinity */
 lk_err lk_st_i64(const lk_tensor *, int64_t *out);
 size_t lk_st_dtype_bytes(lk_st_dtype); const char *lk_st_dtype_name(lk_st_dtype);
 /* Writing: tensors in the order of element size (large first, so that each is aligned) and name, header padded to 8 bytes,

@@ -25,6 +25,18 @@ static float bfloat_to_float(uint16_t h) {
     memcpy(&f, &bits, 4);
     return f;
 }
+uint16_t lk_half_of(float v) {
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    uint32_t sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (a >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+    if (a < 0x33000000) return (uint16_t)sign;
+    uint32_t drop = a < 0x38800000 ? 126 - (a >> 23) : 13;                     /* bits that fall off; more for subnormals */
+    uint32_t from = a < 0x38800000 ? (a & 0x7fffff) | 0x800000 : a - 0x38000000;
+    uint32_t half = from >> drop, rest = from & ((1u << drop) - 1), middle = 1u << (drop - 1);
+    return (uint16_t)(sign | (half + (rest > middle || (rest == middle && (half & 1)))));
+}
 static bool is_float(lk_st_dtype t) { return t == LK_ST_F32 || t == LK_ST_F16 || t == LK_ST_BF16 || t == LK_ST_F64; }
 #define AT(type, i) ({ type v_; memcpy(&v_, (const char *)t->data + (size_t)(i) * sizeof v_, sizeof v_); v_; })
 

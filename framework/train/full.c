@@ -46,18 +46,6 @@ lk_err lk_full_digest(const lk_full *f, lk_exec *x, char hex[65]) {
     if (!e) lk_sha256_hex(&sum, hex);
     return e;
 }
-static uint16_t to_half(float v) {             /* round to nearest even; overflow to infinity */
-    uint32_t u;
-    memcpy(&u, &v, 4);
-    uint32_t sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
-    if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-    if (a >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-    if (a < 0x33000000) return (uint16_t)sign;
-    uint32_t drop = a < 0x38800000 ? 126 - (a >> 23) : 13;                     /* bits that fall off; more for subnormals */
-    uint32_t from = a < 0x38800000 ? (a & 0x7fffff) | 0x800000 : a - 0x38000000;
-    uint32_t half = from >> drop, rest = from & ((1u << drop) - 1), middle = 1u << (drop - 1);
-    return (uint16_t)(sign | (half + (rest > middle || (rest == middle && (half & 1)))));
-}
 lk_err lk_full_save_average(const lk_full *f, lk_exec *x, const char *prefix, const char *path, bool half, const char *const *meta) {
     lk_arena *a = lk_arena_new();
     lk_st_item *items = lk_alloc(a, sizeof *items * (size_t)f->n);
@@ -68,7 +56,7 @@ lk_err lk_full_save_average(const lk_full *f, lk_exec *x, const char *prefix, co
         float *values = lk_alloc(a, sizeof(float) * (size_t)n);
         uint16_t *halves = lk_alloc(a, sizeof(uint16_t) * (size_t)n);
         e = lk_exec_get(x, lk_average_of(f->average, i), values, n);
-        if (half) for (int64_t k = 0; k < n; k++) halves[k] = to_half(values[k]);
+        if (half) for (int64_t k = 0; k < n; k++) halves[k] = lk_half_of(values[k]);
         const char *name = lk_strdup(a, lk_graph_node(f->g, f->param[i])->name + strlen(prefix));
         items[i] = (lk_st_item){.name = name, .dtype = half ? LK_ST_F16 : LK_ST_F32, .rank = s.rank, .data = half ? (void *)halves : values};
         memcpy(items[i].d, s.d, sizeof s.d);
