@@ -54,18 +54,18 @@ typedef void (*run_visitor)(const char *dir, void *arg);
 static inline int by_name_of(const void *x, const void *y) { return strcmp(*(char *const *)x, *(char *const *)y); }
 static inline void each_run(const place *p, run_visitor fn, void *arg) {
     char *dirs[512]; int n = 0;
-    char top[600];
-    snprintf(top, sizeof top, "%s/runs", p->results);
+    char *top = lk_xfmt("%s/runs", p->results);
     DIR *d = opendir(top);
     for (struct dirent *f; d && (f = readdir(d));) {
-        char below[900];
         if (*f->d_name == '.') continue;
-        snprintf(below, sizeof below, "%s/%s", top, f->d_name);
+        char *below = lk_xfmt("%s/%s", top, f->d_name);
         DIR *e = opendir(below);
         for (struct dirent *r; e && (r = readdir(e));) if (strlen(r->d_name) == 64 && n < 512) dirs[n++] = lk_xfmt("%s/%s", below, r->d_name);
         if (e) closedir(e);
+        free(below);
     }
     if (d) closedir(d);
+    free(top);
     qsort(dirs, (size_t)n, sizeof *dirs, by_name_of);
     for (int i = 0; i < n; i++) { fn(dirs[i], arg); free(dirs[i]); }
 }
