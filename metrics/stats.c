@@ -232,7 +232,7 @@ static double acceleration(const double *x, int64_t n, lk_statistic f, void *ctx
         squares += e * e;
         cubes += e * e * e;
     }
-    return squares > 0 ? cubes / (6 * pow(squares, 1.5)) : 0;
+    return squares == 0 ? 0 : cubes / (6 * pow(squares, 1.5));
 }
 lk_err lk_bca(const double *x, int64_t n, lk_statistic f, void *ctx, double level, int resamples, uint64_t seed, double *lo, double *hi) {
     LK_TRY(level_ok(level));
@@ -242,10 +242,16 @@ lk_err lk_bca(const double *x, int64_t n, lk_statistic f, void *ctx, double leve
     double *room = lk_xmalloc((size_t)(2 * n + resamples) * sizeof *room), *boot = room + 2 * n, below = 0, at = f(x, n, ctx);
     uint64_t key = lk_stream_key(seed, "bca");
     double a = acceleration(x, n, f, ctx, room);
+    int64_t undefined = !isfinite(at) || !isfinite(a);
     for (int b = 0; b < resamples; b++) {
         for (int64_t i = 0; i < n; i++) room[i] = x[lk_philox_below(key, (uint64_t)b, 0, (uint64_t)i, (uint32_t)n)];
         boot[b] = f(room, n, ctx);
+        undefined += !isfinite(boot[b]);
         below += boot[b] < at ? 1 : boot[b] == at ? .5 : 0;
+    }
+    if (undefined) {
+        free(room);
+        return lk_error(LK_ENUM, "BCa bootstrap: the statistic is not a number on the sample or on %lld of %d resamples; it has no interval of this kind", (long long)undefined, resamples);
     }
     qsort(boot, (size_t)resamples, sizeof *boot, by_value);
     double z0 = lk_normal_quantile(fmin(fmax(below, .5), resamples - .5) / resamples), ends[2];

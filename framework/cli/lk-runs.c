@@ -1,12 +1,12 @@
 /* What concerns runs of all experiments:
  *     lk-runs list                experiments and sweeps
  *     lk-runs new exp=NAME        experiments/NAME.c, ready to run, to be changed
- *     lk-runs compare A=RUN B=RUN only what differs; RUN is the beginning of a run_id
+ *     lk-runs compare A=RUN B=RUN only what differs; RUN is the beginning of a run_id, or a run's directory
  *     lk-runs gc                  runs that no plan names; asks before it deletes */
 #include "harness/internal.h"
 #include <ctype.h>
 #include <dirent.h>
-#include "metrics/metrics.h"        /* lk_t_quantile */
+#include "metrics/metrics.h"        /* lk_mean_t */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,8 +121,9 @@ static lk_err match_run(const char *path, const char *name, void *arg) {
 static lk_err match_shelf(const char *path, const char *name, void *arg) { (void)name; return each_in(path, match_run, arg); }
 static lk_err find_run(const char *prefix, const char *what, const char **dir, lk_run **r) {
     search s = {.prefix = prefix};
-    if (!prefix || !*prefix) return lk_error(LK_EINPUT, "make compare A=RUN B=RUN: %s= is missing; a RUN is the beginning of a run_id (make exp=NAME report lists them)", what);
-    LK_TRY(each_in(lk_fmt(memory, "%s/runs", results()), match_shelf, &s));
+    if (!prefix || !*prefix) return lk_error(LK_EINPUT, "make compare A=RUN B=RUN: %s= is missing; a RUN is the beginning of a run_id (make exp=NAME report lists them) or a run's directory", what);
+    if (strchr(prefix, '/')) s = (search){.dir = prefix, .n = 1};
+    else LK_TRY(each_in(lk_fmt(memory, "%s/runs", results()), match_shelf, &s));
     if (s.n != 1) return lk_error(LK_EINPUT, "%s=%s: %s in %s/runs", what, prefix, s.n ? "several runs begin so; write more of it" : "no run begins so", results());
     *dir = s.dir;
     return lk_run_load(lk_fmt(memory, "%s/run.h5", s.dir), r);
@@ -137,28 +138,46 @@ static void compare_texts(const char *group, const lk_run *a, const lk_run *b, c
         printf("  %s/%s: %s | %s\n", group, names[i], x ? x : "-", y ? y : "-");
     }
 }
+static bool same_number(double x, double y) { return x == y || (x != x && y != y); }
 static void compare_finals(const lk_run *a, const lk_run *b) {
     const char *const *names;
-    for (int i = 0, n = lk_run_names(a, "final", &names); i < n; i++) {
-        double x, y;
-        if (lk_run_get_final(a, names[i], &x) && lk_run_get_final(b, names[i], &y) && x != y) printf("  final/%s: %.6g | %.6g  (B - A = %+.4g)\n", names[i], x, y, y - x);
+    for (int side = 0; side < 2; side++) for (int i = 0, n = lk_run_names(side ? b : a, "final", &names); i < n; i++) {
+        double x = NAN, y = NAN;
+        bool in_a = lk_run_get_final(a, names[i], &x), in_b = lk_run_get_final(b, names[i], &y);
+        if (in_a && in_b) { if (!side && !same_number(x, y)) printf("  final/%s: %.6g | %.6g  (B - A = %+.4g)\n", names[i], x, y, y - x); }
+        else if (in_a) printf("  final/%s: %.6g | -\n", names[i], x);
+        else printf("  final/%s: - | %.6g\n", names[i], y);
     }
+}
+/* The first text column in which the samples part: two prompts are no pair. NULL: none. */
+static const char *not_the_same_samples(const lk_run *a, const lk_run *b) {
+    const char *const *names;
+    for (int i = 0, n = lk_run_names(a, "samples", &names); i < n; i++)
+        for (int64_t k = 0; k < lk_run_samples(a); k++) {
+            const char *x = lk_run_get_sample_text(a, names[i], k), *y = lk_run_get_sample_text(b, names[i], k);
+            if (x && differ(x, y)) return names[i];
+        }
+    return NULL;
 }
 /* Samples are paired by their place: mean difference with a 95 % t interval. */
 static void compare_samples(const lk_run *a, const lk_run *b) {
-    const char *const *names;
+    const char *const *names, *other = NULL;
     int64_t rows = lk_run_samples(a);
-    if (rows != lk_run_samples(b)) { printf("  samples: %lld | %lld, not paired\n", (long long)rows, (long long)lk_run_samples(b)); return; }
+    if (rows == lk_run_samples(b)) other = not_the_same_samples(a, b);
+    else printf("  samples: %lld | %lld, not paired\n", (long long)rows, (long long)lk_run_samples(b));
+    if (other) printf("  samples: of another %s, not paired\n", other);
+    if (other || rows != lk_run_samples(b)) return;
     for (int i = 0, n = lk_run_names(a, "samples", &names); i < n; i++) {
         const double *x = lk_run_get_sample_column(a, names[i]), *y = lk_run_get_sample_column(b, names[i]);
-        double sum = 0, square = 0; int64_t m = 0;
-        for (int64_t k = 0; x && y && k < rows; k++) if (isfinite(y[k] - x[k])) { sum += y[k] - x[k]; m++; }
-        double mean = m ? sum / (double)m : 0;
-        for (int64_t k = 0; x && y && k < rows; k++) if (isfinite(y[k] - x[k])) square += (y[k] - x[k] - mean) * (y[k] - x[k] - mean);
-        if (!m || (mean == 0 && square == 0)) continue;
-        if (m < 2) { printf("  samples/%s: B - A = %+.4g (one pair)\n", names[i], mean); continue; }
-        double half = lk_t_quantile(0.975, (double)(m - 1)) * sqrt(square / (double)(m - 1) / (double)m);
-        printf("  samples/%s: B - A = %+.4g, 95 %% interval %+.4g to %+.4g over %lld pairs\n", names[i], mean, mean - half, mean + half, (long long)m);
+        double *d = lk_xmalloc(sizeof *d * (size_t)(rows + 1));
+        int64_t m = 0, parted = 0;
+        for (int64_t k = 0; x && y && k < rows; k++) { parted += !same_number(x[k], y[k]); if (isfinite(y[k] - x[k])) d[m++] = y[k] - x[k]; }
+        lk_interval v;
+        lk_err few = parted ? lk_mean_t(d, m, 0.95, &v) : LK_OK;
+        if (parted && few) printf("  samples/%s: %lld of %lld differ, too few pairs for an interval\n", names[i], (long long)parted, (long long)rows);
+        else if (parted) printf("  samples/%s: B - A = %+.4g, 95 %% interval %+.4g to %+.4g over %lld pairs\n", names[i], v.mean, v.lo, v.hi, (long long)m);
+        lk_err_free(few);
+        free(d);
     }
 }
 static lk_err command_compare(char **value) {
@@ -188,7 +207,9 @@ static lk_err name_runs(const char *path, const char *name, void *arg) {
     json_t *plan, *row; size_t i;
     (void)name;
     if (access(plan_path, F_OK)) return LK_OK;
-    LK_TRY(lk_err_wrap(lk_json_load(plan_path, &plan), "nothing is deleted"));    /* an unreadable plan may name any run */
+    lk_err e = lk_json_load(plan_path, &plan);                /* an unreadable plan may name any run */
+    if (!e) e = plan_readable(plan, NULL, plan_path);
+    if (e) return lk_err_wrap(e, "nothing is deleted");
     json_array_foreach(json_object_get(plan, "runs"), i, row) lk_buf_fmt(&g->named, "%s\n", json_string_value(json_object_get(row, "run_id")));
     json_decref(plan);
     return LK_OK;

@@ -70,14 +70,20 @@ void lk_ctx_log(lk_ctx *c, const char *fmt, ...) {
     if (c->run) lk_run_log(c->run, line);
     if (c->log) { fprintf(c->log, "%s\n", line); fflush(c->log); }
 }
-void lk_ctx_progress(lk_ctx *c, int64_t done, int64_t total, double loss) { c->progress->done = done; c->progress->total = total; c->progress->loss = loss; }
+/* Seconds of all attempts so far, for people: what the checklist calls compute. */
+static double seconds_of(const lk_ctx *c) { return c->earlier + lk_wall_s() - c->started; }
+void lk_ctx_progress(lk_ctx *c, int64_t done, int64_t total, double loss) {
+    c->progress->done = done; c->progress->total = total; c->progress->loss = loss;
+    c->progress->seconds = seconds_of(c);
+}
 void lk_ctx_row(lk_ctx *c, const char *split, int64_t step, int n, const char *const *columns, const double *values) {
-    const char *names[64]; double v[64];
+    const char *names[64]; double v[64], began = lk_wall_s();
     if (n > 62) { if (!c->error) c->error = lk_error(LK_ESTATE, "a row of metrics/%s has %d columns; at most 62", split, n); return; }
     names[0] = "step"; v[0] = (double)step;
-    names[1] = "wall_s"; v[1] = lk_wall_s() - c->started;
+    names[1] = "wall_s"; v[1] = began - c->started;
     memcpy(names + 2, columns, sizeof *names * (size_t)n); memcpy(v + 2, values, sizeof *v * (size_t)n);
     lk_run_row(c->run, split, n + 2, names, v);
+    c->harness += lk_wall_s() - began;
 }
 lk_err lk_ctx_check(lk_ctx *c) {
     if (c->error) { lk_err e = c->error; c->error = NULL; return e; }
@@ -105,10 +111,21 @@ static void mark(lk_ctx *c, int64_t step) {
     lk_run_attr(c->run, "ckpt_marks", text);
     free(text);
 }
+/* Root attributes: seconds, of all attempts; harness_seconds, the part of them that went into rows, run.h5 and the rest of what is here. */
+static void account(lk_ctx *c) {
+    char text[32];
+    snprintf(text, sizeof text, "%.3f", seconds_of(c));
+    lk_run_attr(c->run, "seconds", text);
+    snprintf(text, sizeof text, "%.6f", c->harness_earlier + c->harness);
+    lk_run_attr(c->run, "harness_seconds", text);
+}
 lk_err lk_ctx_checkpoint(lk_ctx *c, int64_t step, lk_ctx_save_fn save, void *arg) {
+    double began = lk_wall_s();
     touch(c->run);
     mark(c, step);
+    account(c);
     LK_TRY(lk_run_save(c->run, lk_ctx_path(c, "run.h5")));
+    c->harness += lk_wall_s() - began;
     LK_TRY(lk_err_wrap(save(arg, step, lk_ctx_checkpoint_path(c)), "checkpoint at step %" PRId64, step));
     c->checkpointed = lk_wall_s();
     c->checkpoint_step = step;
@@ -165,12 +182,17 @@ static lk_err begin(lk_ctx *c) {
         LK_TRY(rundir_set_aside(lk_ctx_checkpoint_path(c), "bad"));
     }
     bool resumed = c->run != NULL;
+    const char *seconds = resumed ? lk_run_get_attr(c->run, "seconds") : NULL, *harness = resumed ? lk_run_get_attr(c->run, "harness_seconds") : NULL;
+    c->earlier = seconds ? atof(seconds) : 0;
+    c->harness_earlier = harness ? atof(harness) : 0;
     if (!c->run) c->run = lk_run_new(c->grid->exp->name, c->point->run_id);
     for (int i = 0; i < c->point->n; i++) lk_run_config(c->run, c->point->at[i].key->name, c->point->at[i].text);
     lk_run_config(c->run, "control", c->point->control ? c->point->control : "none");
     lk_run_config(c->run, "resolved", c->point->resolved);
     lk_run_attr(c->run, "config_id", c->point->config_id);
     lk_run_attr(c->run, "source_id", c->grid->source_id);
+    char *schema = lk_fmt(c->arena, "%d", grid_schema(c->grid->exp));
+    lk_run_attr(c->run, "settings_schema", schema);
     if (resumed && lk_run_get_attr(c->run, "result_digest")) return LK_OK;
     lk_run_attr(c->run, "status", "running");
     char *event = resumed ? lk_fmt(c->arena, "resumed at step %" PRId64, c->checkpoint_step) : lk_strdup(c->arena, "started");
@@ -182,16 +204,21 @@ static lk_err begin(lk_ctx *c) {
 static lk_err finish(lk_ctx *c) {
     const char *adapter = lk_ctx_path(c, "adapter.safetensors");
     char hex[65];
+    double began = lk_wall_s();
+    LK_TRY(inputs_unchanged(c->grid));
     LK_TRY(lk_run_digest(c->run, access(adapter, F_OK) ? NULL : adapter, hex));
     lk_run_attr(c->run, "status", "done");
     touch(c->run);
     lk_run_event(c->run, "done");
-    char *wall = lk_fmt(c->arena, "%.3f", lk_wall_s() - c->started);
-    lk_run_attr(c->run, "seconds", wall);
+    c->harness += lk_wall_s() - began;                       /* the last save is not in it: it stores this number */
+    c->progress->seconds = seconds_of(c);
+    account(c);
     return lk_run_save(c->run, lk_ctx_path(c, "run.h5"));
 }
 lk_err context_execute(lk_ctx *c) {
+    double began = lk_wall_s();
     LK_TRY(begin(c));
+    c->harness += lk_wall_s() - began;
     if (!strcmp(lk_run_get_attr(c->run, "status"), "done")) return LK_OK;
     lk_err e = c->grid->exp->run(c);
     if (!e && c->error) { e = c->error; c->error = NULL; }

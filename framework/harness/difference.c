@@ -78,14 +78,26 @@ static char *finals_differ(const lk_run *a, const lk_run *b, const char *other_n
     }
     return NULL;
 }
+/* The first tensor that one has and the other lacks, or has in another shape or type. */
+static char *tensors_differ(const lk_st *a, lk_st *b, const char *other_name) {
+    for (int i = 0; i < lk_st_count(a); i++) {
+        const lk_tensor *x = lk_st_at(a, i), *y = lk_st_find(b, x->name);
+        if (!y) return lk_xfmt("adapter tensor %s is missing in the %s", x->name, other_name);
+        bool same = x->dtype == y->dtype && x->rank == y->rank;
+        for (int k = 0; same && k < x->rank; k++) same = x->d[k] == y->d[k];
+        if (!same) return lk_xfmt("adapter tensor %s has another shape or type in the %s", x->name, other_name);
+    }
+    return NULL;
+}
 static char *adapters_differ(const char *path_a, const char *path_b) {
     lk_st *a = NULL, *b = NULL;
     char *found = NULL;
     lk_err e = lk_st_open(path_a, &a);
     if (!e) e = lk_st_open(path_b, &b);
+    if (!e) found = tensors_differ(a, b, "second");
+    if (!e && !found) found = tensors_differ(b, a, "first");
     for (int i = 0; !e && !found && i < lk_st_count(a); i++) {
         const lk_tensor *x = lk_st_at(a, i), *y = lk_st_find(b, x->name);
-        if (!y || x->bytes != y->bytes) { found = lk_xfmt("adapter tensor %s is missing or has another shape in the second", x->name); continue; }
         if (!memcmp(x->data, y->data, x->bytes)) continue;
         found = lk_xfmt("adapter tensor %s", x->name);
         for (int64_t k = 0; x->dtype == LK_ST_F32 && k < x->numel; k++) {

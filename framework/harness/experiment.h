@@ -62,6 +62,8 @@ typedef struct {
     lk_err (*summarise)(lk_sweep *);  /* NULL: summary.h5 and a table of finals only */
     lk_err (*memory)(lk_ctx *);       /* builds the graphs of one point without data: lk_ctx_plan for each. NULL: not known */
     int64_t disk_per_run;             /* bytes a run directory takes about; 0: 1 MiB */
+    int schema;                       /* of axes and settings: 0 is 1; raise it where a key keeps its name and changes its meaning. Values, plans and
+                                         published digests of another are refused by this number */
     const char *primary;              /* the one contrast named beforehand, for the report */
     const char *uncertainty;          /* how the intervals are made, for the checklist */
 } lk_experiment;

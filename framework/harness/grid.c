@@ -3,6 +3,7 @@
  * An identity is the SHA-256 of this text (config_id: without the source line):
  *     likeness run 1
  *     experiment NAME
+ *     schema N             of the settings, where it is past 1
  *     numerics VERSION
  *     tier exact
  *     source HEX
@@ -11,11 +12,8 @@
  *     inputs, then name=HEX lines: SHA-256 of the contents, by relative path
  * The profile is no part of it: the same point in two profiles is one run. */
 #include "harness/internal.h"
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* ---- keys ---------------------------------------------------------------------------------------------------- */
 static int by_name(const void *a, const void *b) { return strcmp(((const grid_key *)a)->name, ((const grid_key *)b)->name); }
@@ -105,6 +103,19 @@ static lk_err unknown_key(const grid *g, const char *name) {
     snprintf(what, sizeof what, "key of %s", g->exp->name);
     return not_allowed(what, name, names, n);
 }
+/* Values written for settings of another schema would be taken for something they never meant. */
+int grid_schema(const lk_experiment *x) { return x->schema > 1 ? x->schema : 1; }
+lk_err schema_is(const lk_experiment *x, int64_t written, const char *where) {
+    if (written == grid_schema(x)) return LK_OK;
+    return lk_error(LK_EINPUT, "%s: settings of schema %lld, but %s has schema %d, in which a key means something else: read about it at the head of experiments/%s.c and write the values anew",
+                    where, (long long)written, x->name, grid_schema(x), x->name);
+}
+static lk_err same_schema(const grid *g, const char *text) {
+    char *end;
+    long written = strtol(text, &end, 10);
+    if (!*text || *end || written < 1) return lk_error(LK_EINPUT, "set=\"%s\": schema=%s is not a whole number from 1 on", g->set, text);
+    return schema_is(g->exp, written, "set=");
+}
 static lk_err apply_set(grid *g) {
     char *text = lk_strdup(g->arena, g->set), *save = NULL;
     lk_buf seen = {0};
@@ -118,7 +129,8 @@ static lk_err apply_set(grid *g) {
         if (strstr(seen.s, probe)) { e = lk_error(LK_EINPUT, "set=\"%s\": %s is given twice", g->set, item); break; }
         lk_buf_fmt(&seen, "%s ", item);
         grid_key *k = find_key(g, item);
-        if (!strcmp(item, "control") && g->exp->controls) e = set_controls(g, equals + 1);
+        if (!strcmp(item, "schema") && !k) e = same_schema(g, equals + 1);
+        else if (!strcmp(item, "control") && g->exp->controls) e = set_controls(g, equals + 1);
         else e = k ? set_values(g, k, equals + 1) : unknown_key(g, item);
     }
     free(seen.s);
@@ -216,51 +228,6 @@ lk_err grid_new(const lk_experiment *x, lk_profile profile, const char *set, gri
 }
 void grid_free(grid *g) { if (g) lk_arena_free(g->arena); }
 
-/* ---- contents of inputs ---------------------------------------------------------------------------------------------- */
-/* Prose about an input is no part of it: a README may be corrected without making every result another. */
-static int visible(const struct dirent *d) { return d->d_name[0] != '.' && strncmp(d->d_name, "README", 6) && strncmp(d->d_name, "LICENSE", 7); }
-static int bytewise(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
-static lk_err hash_tree(const char *path, const char *relative, lk_sha256 *s) {
-    struct stat st;
-    if (stat(path, &st)) return lk_error(LK_EINPUT, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) {
-        char hex[65];
-        LK_TRY(lk_sha256_file(path, hex));
-        lk_sha256_add(s, relative, strlen(relative) + 1);
-        lk_sha256_add(s, hex, 64);
-        return LK_OK;
-    }
-    struct dirent **names;
-    int n = scandir(path, &names, visible, bytewise);
-    if (n < 0) return lk_error(LK_EIO, "%s: %s", path, strerror(errno));
-    lk_err e = LK_OK;
-    for (int i = 0; i < n; i++) {
-        char *below = lk_xfmt("%s/%s", path, names[i]->d_name), *rel = lk_xfmt("%s%s%s", relative, *relative ? "/" : "", names[i]->d_name);
-        if (!e) e = hash_tree(below, rel, s);
-        free(below); free(rel); free(names[i]);
-    }
-    free(names);
-    return e;
-}
-static lk_err hash_inputs(grid *g) {
-    int n = 0;
-    for (const lk_hashed *h = g->exp->inputs; h && h->name; h++) n++;
-    g->input_names = lk_alloc(g->arena, sizeof(char *) * (size_t)(n + 1));
-    g->input_hashes = lk_alloc(g->arena, sizeof(char *) * (size_t)(n + 1));
-    for (const lk_hashed *h = g->exp->inputs; h && h->name; h++) {
-        const char *path = h->path;
-        if (*path == '$') { grid_key *k = find_key(g, path + 1); path = k ? k->values[0] : path; }
-        if (!*path) continue;
-        lk_sha256 s; char hex[65];
-        lk_sha256_init(&s);
-        LK_TRY(lk_err_wrap(hash_tree(path, "", &s), "input %s of %s", h->name, g->exp->name));
-        lk_sha256_hex(&s, hex);
-        g->input_names[g->n_inputs] = h->name;
-        g->input_hashes[g->n_inputs++] = lk_strdup(g->arena, hex);
-    }
-    return LK_OK;
-}
-
 /* ---- identities --------------------------------------------------------------------------------------------------------- */
 static const char *resolve(grid *g, grid_point *p) {
     lk_buf b = {0};
@@ -279,16 +246,18 @@ static const char *resolve(grid *g, grid_point *p) {
 }
 static void identity(const grid *g, const grid_point *p, bool with_source, char hex[65]) {
     lk_buf b = {0};
-    lk_buf_fmt(&b, "%s\nexperiment %s\nnumerics %d\ntier %s\n", HARNESS_SCHEMA, g->exp->name, LK_NUMERICS_VERSION, HARNESS_TIER);
+    lk_buf_fmt(&b, "%s\nexperiment %s\n", HARNESS_SCHEMA, g->exp->name);
+    if (grid_schema(g->exp) > 1) lk_buf_fmt(&b, "schema %d\n", grid_schema(g->exp));
+    lk_buf_fmt(&b, "numerics %d\ntier %s\n", LK_NUMERICS_VERSION, HARNESS_TIER);
     if (with_source) lk_buf_fmt(&b, "source %s\n", g->source_id);
     lk_buf_fmt(&b, "seed %llu\nconfig\n%sinputs\n", (unsigned long long)p->seed, p->resolved);
-    for (int i = 0; i < g->n_inputs; i++) lk_buf_fmt(&b, "%s=%s\n", g->input_names[i], g->input_hashes[i]);
+    for (int i = 0; i < g->n_inputs; i++) lk_buf_fmt(&b, "%s=%s\n", g->inputs[i].name, g->inputs[i].hash);
     lk_sha256_of(b.s, b.n, hex);
     free(b.s);
 }
 lk_err grid_identify(grid *g, const char *source_id) {
     g->source_id = lk_strdup(g->arena, source_id);
-    LK_TRY(hash_inputs(g));
+    LK_TRY(inputs_hash(g));
     for (int i = 0; i < g->n; i++) {
         grid_point *p = &g->points[i];
         p->resolved = resolve(g, p);

@@ -9,6 +9,8 @@
 
 #define HARNESS_SCHEMA "likeness run 1"      /* first line of every identity */
 #define HARNESS_TIER   lk_backend_tier(lk_backend_chosen())     /* "exact" on cpu and cuda alike */
+#define PLAN_SCHEMA      "likeness plan 1"
+#define PUBLISHED_SCHEMA "likeness published 1"
 extern const char *const profile_names[LK_PROFILES];
 
 /* ---- values.c: lists and ranges as the user writes them --------------------------------------------------------- */
@@ -35,6 +37,7 @@ typedef struct {
     uint64_t seed;
     char config_id[65], run_id[65];
 } grid_point;
+typedef struct { const char *name, *path; char hash[65], stamp[65]; } grid_input;   /* SHA-256 of contents; of sizes and times */
 enum { MOST_PROVENANCE = 96 };
 typedef struct {
     const lk_experiment *exp;
@@ -45,7 +48,7 @@ typedef struct {
     int n_axes; const grid_key **axes;       /* in the experiment's order; params given several values follow */
     int n_controls; const char **controls;   /* of this sweep; "none" never among them */
     bool with_grid;                          /* false: set="control=copy" */
-    int n_inputs; const char **input_names, **input_hashes;
+    int n_inputs; grid_input *inputs;
     const char *source_id;
     int n; grid_point *points;               /* controls first */
     const char *device; int64_t device_room; /* by resources_backend; NULL: cpu, or a device that is not here */
@@ -56,9 +59,15 @@ typedef struct {
 lk_err grid_new(const lk_experiment *, lk_profile, const char *set, grid **);   /* keys, points and directory names; no identity yet */
 lk_err grid_identify(grid *, const char *source_id);                            /* hashes inputs; fills config_id and run_id */
 void   grid_free(grid *);
+int    grid_schema(const lk_experiment *);                                      /* 1 where it names none */
+lk_err schema_is(const lk_experiment *, int64_t written, const char *where);    /* refuses values written for another schema of the settings */
 const char *point_value(const grid_point *, const char *key);                   /* NULL if it lacks it; "control" too */
 const grid_entry *point_entry(const grid_point *, const char *key);
 bool   point_matches(const grid_point *, const char *text, lk_err *);           /* "rank=4 subject=s29" */
+
+/* ---- inputs.c ------------------------------------------------------------------------------------------------------------ */
+lk_err inputs_hash(grid *);                                                     /* fills inputs, by grid_identify */
+lk_err inputs_unchanged(const grid *);                                          /* LK_ESTATE naming the one that was edited since */
 
 /* ---- source_id.c -------------------------------------------------------------------------------------------------------- */
 void   source_tokens(const char *text, size_t n, lk_sha256 *);                  /* preprocessing tokens, each followed by one space */
@@ -69,20 +78,20 @@ lk_err source_of_program(char hex[65]);                                         
 typedef enum { RUN_NONE = -1, RUN_PLANNED, RUN_LEASED, RUN_RUNNING, RUN_DONE, RUN_FAILED, RUN_INTERRUPTED, RUN_STATES } run_state;
 extern const char *const state_names[RUN_STATES];
 typedef struct { int fd; run_state state; char *dir; bool locked; } run_lease;
-typedef struct { char host[64]; long pid; int64_t done, total; double loss, age_s; char reason[1024]; } run_note;   /* what a state file says */
+typedef struct { volatile int64_t done, total; volatile double loss, seconds; } run_progress;   /* of one run, over all attempts; shared with the parent */
+typedef struct { char host[64]; long pid; int64_t done, total; double loss, seconds, age_s; char reason[1024]; } run_note;   /* what a state file says */
 char     *rundir_of(lk_arena *, const char *results, const char *run_id);       /* results/runs/ab/<run_id> */
 lk_err    rundir_plan(const char *dir);                                         /* there afterwards, planned if it was not */
 run_state rundir_state(const char *dir);
 void      rundir_note(const char *dir, run_state, run_note *);
 lk_err    rundir_claim(const char *dir, bool *claimed, run_lease *);            /* not claimed: another lives and holds it */
 lk_err    lease_move(run_lease *, run_state);
-void      lease_note(run_lease *, int64_t done, int64_t total, double loss, const char *reason);   /* also the heartbeat */
+void      lease_note(run_lease *, const run_progress *, const char *reason);    /* also the heartbeat */
 void      lease_free(run_lease *);
 lk_err    rundir_remove(const char *dir);                                       /* renamed away first; the whole directory goes */
 lk_err    rundir_set_aside(const char *path, const char *why_suffix);           /* path -> path.<suffix> */
 
-/* ---- context.c, plan_memory.c ------------------------------------------------------------------------------------------------ */
-typedef struct { volatile int64_t done, total; volatile double loss; } run_progress;   /* shared with the parent */
+/* ---- context.c, resources.c ------------------------------------------------------------------------------------------------ */
 typedef struct { const char *name; int64_t by_class[LK_MEM_CLASSES]; int64_t flops; const char *text; /* the plan in words, if asked for */ } plan_row;
 struct lk_ctx {
     const grid *grid; const grid_point *point;
@@ -93,6 +102,7 @@ struct lk_ctx {
     lk_err error;                            /* the first misuse */
     FILE *log;
     double started, checkpointed;            /* lk_wall_s */
+    double earlier, harness, harness_earlier;   /* seconds of earlier attempts; spent in the harness by this one, by those */
     int64_t checkpoint_step;                 /* of the last one; -1 */
     int64_t every_steps; double every_s;
     int n_plans; plan_row *plans;            /* memory callback */
@@ -121,6 +131,13 @@ lk_err engine_worker(grid *, const command_opts *);                             
 lk_err engine_mpi(const grid *, const command_opts *, int workers, int done_before, worker_tally *);
 lk_err engine_slurm(const grid *, const command_opts *, int workers);           /* returns when they are submitted */
 
+/* ---- estimate.c: seconds of a run from notes of others, by kind (each control, the grid) ----------------------------------- */
+typedef struct { char name[64]; int tried, n; double sum; } estimate_kind;
+typedef struct { int n; estimate_kind kind[65]; bool earlier; /* learnt from earlier plans of this profile */ } estimate;
+void   estimate_learn(estimate *, const char *results, const char *run_id, const char *label);   /* looks at a run; few of each kind */
+void   estimate_earlier(estimate *, const grid *);                              /* from plans set aside and other sets of this profile, where nothing is learnt */
+double estimate_of(const estimate *, const char *label);                        /* of its kind, else of all; 0: not known */
+
 /* ---- progress.c ------------------------------------------------------------------------------------------------------------------------ */
 typedef struct progress progress;
 progress *progress_new(int total, bool quiet);
@@ -136,7 +153,9 @@ struct lk_sweep {
     int n; int *point; lk_run **runs;        /* finished ones, by point */
     lk_run *summary;
 };
-lk_err sweep_freeze(grid *, bool *changed);                                     /* plan.json */
+typedef enum { PLAN_NEW, PLAN_SAME, PLAN_CHANGED, PLAN_DAMAGED } plan_fate;        /* of the plan.json that was there */
+lk_err sweep_freeze(grid *, plan_fate *);
+lk_err plan_readable(const json_t *plan, const lk_experiment *, const char *path);   /* refuses other schemas, of the file and of the settings */
 lk_err sweep_is_frozen(grid *);                                                 /* else an error: plan.json names other runs */
 lk_err sweep_load(const grid *, lk_sweep **);                                   /* sets damaged run files aside */
 void   sweep_free(lk_sweep *);
@@ -152,7 +171,7 @@ lk_err resources_disk(const grid *, int runs);
 lk_err resources_backend(grid *);                                               /* asks a device whether it is there; cpu: nothing to ask */
 
 /* ---- commands: main.c calls these by table --------------------------------------------------------------------------------------------------------- */
-struct command_opts { const char *profile, *set, *engine, *n, *backend, *mem, *plan; int j; bool dry, retry, watch, published, yes, worker; };
+struct command_opts { const char *profile, *set, *engine, *n, *backend, *mem; int j; bool dry, retry, watch, published, worker; };
 lk_err command_run(const lk_experiment *, const command_opts *, int *status);
 lk_err command_plan(const lk_experiment *, const command_opts *, int *status);
 lk_err command_status(const lk_experiment *, const command_opts *, int *status);

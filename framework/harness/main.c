@@ -16,7 +16,7 @@ static const struct { const char *name; command_fn run; const char *about; } com
     {"publish", command_publish, "digests of the finished sweep to results/published/"},
     {"clean-runs", command_clean, "deletes this sweep's runs"}};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
-static const char *const option_names[] = {"profile", "set", "j", "engine", "dry", "retry", "watch", "n", "published", "mem", "backend", "plan", "yes", "worker"};
+static const char *const option_names[] = {"profile", "set", "j", "engine", "dry", "retry", "watch", "n", "published", "mem", "backend", "worker"};
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static lk_err flag(const char *key, const char *value, bool *to) {
@@ -31,8 +31,8 @@ static lk_err parse_option(const char *arg, command_opts *o) {
     const char *value = equals + 1;
     snprintf(key, sizeof key, "%.*s", (int)(equals - arg), arg);
     const struct { const char *key; const char **to; } texts[] = {{"profile", &o->profile}, {"set", &o->set}, {"engine", &o->engine}, {"n", &o->n}, {"mem", &o->mem},
-                                                                  {"backend", &o->backend}, {"plan", &o->plan}};
-    const struct { const char *key; bool *to; } flags[] = {{"dry", &o->dry}, {"retry", &o->retry}, {"watch", &o->watch}, {"published", &o->published}, {"yes", &o->yes}, {"worker", &o->worker}};
+                                                                  {"backend", &o->backend}};
+    const struct { const char *key; bool *to; } flags[] = {{"dry", &o->dry}, {"retry", &o->retry}, {"watch", &o->watch}, {"published", &o->published}, {"worker", &o->worker}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) if (!strcmp(key, texts[i].key)) { *texts[i].to = value; return LK_OK; }
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) if (!strcmp(key, flags[i].key)) return flag(key, value, flags[i].to);
     if (strcmp(key, "j")) return not_allowed("option", key, option_names, N_OPTIONS);
@@ -91,20 +91,18 @@ static counts count_states(const grid *g) {
 static int to_do(const counts *c, bool retry) {
     return c->fresh + c->by_state[RUN_PLANNED] + c->by_state[RUN_LEASED] + c->by_state[RUN_RUNNING] + c->by_state[RUN_INTERRUPTED] + (retry ? c->by_state[RUN_FAILED] : 0);
 }
-/* Mean seconds of the runs of this sweep that are done; 0: none is. */
-static double mean_seconds(const grid *g) {
-    double sum = 0; int n = 0;
-    for (int i = 0; i < g->n && n < 20; i++) {
-        const char *dir = rundir_of(g->arena, g->results, g->points[i].run_id);
-        lk_run *r = NULL;
-        if (rundir_state(dir) != RUN_DONE) continue;
-        lk_err e = lk_run_load(lk_fmt(g->arena, "%s/run.h5", dir), &r);
-        const char *s = e ? NULL : lk_run_get_attr(r, "seconds");
-        if (s) { sum += atof(s); n++; }
-        lk_err_free(e);
-        lk_run_free(r);
+/* Seconds of all that is to do, one after another; 0: no run of the kind has been done yet. */
+static double seconds_to_do(const grid *g, bool retry, bool *earlier) {
+    estimate e = {0};
+    double sum = 0;
+    for (int i = 0; i < g->n; i++) estimate_learn(&e, g->results, g->points[i].run_id, g->points[i].label);
+    estimate_earlier(&e, g);
+    *earlier = e.earlier;
+    for (int i = 0; i < g->n; i++) {
+        run_state s = rundir_state(rundir_of(g->arena, g->results, g->points[i].run_id));
+        if (s != RUN_DONE && (s != RUN_FAILED || retry)) sum += estimate_of(&e, g->points[i].label);
     }
-    return n ? sum / n : 0;
+    return sum;
 }
 static void say_plan(const grid *g, const counts *c, const command_opts *o) {
     char bytes[32], time[32];
@@ -113,8 +111,10 @@ static void say_plan(const grid *g, const counts *c, const command_opts *o) {
     printf("%d runs: %d done, %d to do%s", g->n, c->by_state[RUN_DONE], todo, c->by_state[RUN_INTERRUPTED] ? " (some go on from a checkpoint)" : "");
     if (c->by_state[RUN_FAILED]) printf(", %d failed%s", c->by_state[RUN_FAILED], o->retry ? " and tried again" : " (retry=1 tries them again)");
     printf("; about %s on disk", bytes_text((g->exp->disk_per_run ? g->exp->disk_per_run : 1 << 20) * (int64_t)todo, bytes));
-    double each = mean_seconds(g);
-    if (each > 0 && todo) printf(", about %s left", seconds_text(each * todo / o->j, time));
+    bool earlier;
+    double left = todo ? seconds_to_do(g, o->retry, &earlier) / (o->j < todo ? o->j : todo) : 0;
+    if (left > 0) printf(", about %s%s", seconds_text(left, time), earlier ? " as earlier runs of this profile went" : " left");
+    else if (todo) printf(", how long is not known before one is done");
     printf("\n");
     fflush(stdout);
 }
@@ -124,10 +124,11 @@ static void print_file(const char *path) {
     if (!e) { fwrite(text, 1, n, stdout); free(text); }
     lk_err_free(e);
 }
-static lk_err summarise(const grid *g, const worker_tally *t) {
+static lk_err summarise(const grid *g, const worker_tally *t, int *status) {
     lk_sweep *s;
     LK_TRY(sweep_load(g, &s));
     lk_err e = t->failed || s->n < g->n ? LK_OK : sweep_summarise(s);
+    if (s->n < g->n) *status = 1;                             /* a run file was damaged, where nothing failed */
     if (s->n < g->n) printf("%d of %d runs are done: tables wait for the rest (make exp=%s report makes them from what there is)\n", s->n, g->n, g->exp->name);
     else if (!e) { print_file(lk_sweep_path(s, "table.txt")); printf("%s/\n", g->dir); }
     sweep_free(s);
@@ -135,10 +136,11 @@ static lk_err summarise(const grid *g, const worker_tally *t) {
 }
 static lk_err run_sweep(grid *g, const command_opts *o, const counts *c, int *status) {
     worker_tally t;
-    bool replanned;
+    plan_fate fate;
     int left = to_do(c, o->retry), workers = o->j < left ? o->j : left;
-    LK_TRY(sweep_freeze(g, &replanned));
-    if (replanned) printf("the plan has changed since it was made (sources or inputs): the earlier one is kept beside it, its runs too\n");
+    LK_TRY(sweep_freeze(g, &fate));
+    if (fate == PLAN_CHANGED) printf("the plan has changed since it was made (sources or inputs): the earlier one is kept beside it, its runs too\n");
+    if (fate == PLAN_DAMAGED) printf("the plan that was there was cut short or damaged; it is set aside and made anew, its runs are kept\n");
     if (workers && o->engine && !strcmp(o->engine, "slurm")) return engine_slurm(g, o, workers);
     if (workers && o->engine && !strcmp(o->engine, "mpi")) LK_TRY(engine_mpi(g, o, workers, c->by_state[RUN_DONE], &t));
     else {
@@ -147,7 +149,7 @@ static lk_err run_sweep(grid *g, const command_opts *o, const counts *c, int *st
     }
     printf("%d done, %d reused, %d failed, %d interrupted\n", t.done, t.reused, t.failed, t.interrupted);
     *status = t.stopped ? 130 : t.failed || t.interrupted ? 1 : 0;
-    lk_err e = t.stopped ? LK_OK : summarise(g, &t);
+    lk_err e = t.stopped ? LK_OK : summarise(g, &t, status);
     free(t.first_failure);
     return e;
 }

@@ -2,9 +2,8 @@
  * a list of names known to matter; nothing else of the environment is read, so no secret can be stored. What asks other
  * programs (git) is collected once a command, before the runs start. */
 #include "harness/internal.h"
-#include <errno.h>
 #ifdef LK_NO_GSL
-#define GSL_VERSION "not linked"
+static const char *const gsl_version = "not linked";
 #else
 #include <gsl/gsl_version.h>
 #endif
@@ -16,6 +15,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+extern char *openblas_get_config(void);      /* of the library that is linked; not every cblas.h that may be found declares it */
 #ifndef LK_FLAGS
 #define LK_FLAGS "not recorded"
 #endif
@@ -38,13 +38,18 @@ static char *output_of(const char *command, size_t most) {
     while (b.n && b.s[b.n - 1] == '\n') b.s[--b.n] = 0;
     return b.s;
 }
+/* What a checkout has beyond its commit: changes, staged or not, and files git does not know yet, each as a diff from nothing.
+ * `git apply` of it on the commit gives the sources that were there. No user's diff program or colour has a say. */
 static void git(grid *g) {
+    enum { MOST = 1 << 20 };
+    static const char sources[] = "'*.c' '*.h' '*.def' '*.cu' '*.cuh' '*.sh' Makefile";
     char *commit = output_of("git rev-parse HEAD 2>/dev/null", 100);
     put(g, "git_commit", *commit ? commit : "not a git checkout");
     if (*commit) {
-        char *diff = output_of("git diff HEAD -- '*.c' '*.h' '*.def' Makefile 2>/dev/null", 200000);
-        char *untracked = output_of("git ls-files --others --exclude-standard -- '*.c' '*.h' '*.def' 2>/dev/null", 20000);
-        put(g, "git_dirty_diff", diff);
+        const char *command = lk_fmt(g->arena, "{ git diff --no-ext-diff --no-textconv --no-color HEAD -- %s; git ls-files -z --others --exclude-standard -- %s | "
+                                               "xargs -0 -r -n 1 git diff --no-ext-diff --no-textconv --no-color --no-index -- /dev/null; } 2>/dev/null", sources, sources);
+        char *diff = output_of(command, MOST), *untracked = output_of(lk_fmt(g->arena, "git ls-files --others --exclude-standard -- %s 2>/dev/null", sources), 20000);
+        put(g, "git_dirty_diff", strlen(diff) < MOST ? diff : lk_fmt(g->arena, "%s\n(cut here at %d bytes)", diff, MOST));
         put(g, "git_untracked", untracked);
         free(diff); free(untracked);
     }
@@ -74,7 +79,7 @@ static void command_line(grid *g) {
 static void libraries(grid *g) {
     unsigned major, minor, release;
     H5get_libversion(&major, &minor, &release);
-    char *text = lk_xfmt("hdf5 %u.%u.%u, jansson %s, libpng %s, gsl headers %s", major, minor, release, jansson_version_str(), png_get_libpng_ver(NULL), GSL_VERSION);
+    char *text = lk_xfmt("hdf5 %u.%u.%u, jansson %s, libpng %s, gsl %s, openblas %s", major, minor, release, jansson_version_str(), png_get_libpng_ver(NULL), gsl_version, openblas_get_config());
     put(g, "libraries", text);
     free(text);
 }
@@ -92,7 +97,7 @@ void provenance_collect(grid *g) {
         const char *value = getenv(environment[i]);
         if (value) put(g, lk_fmt(g->arena, "env_%s", environment[i]), value);
     }
-    for (int i = 0; i < g->n_inputs; i++) put(g, lk_fmt(g->arena, "input_%s", g->input_names[i]), g->input_hashes[i]);
+    for (int i = 0; i < g->n_inputs; i++) put(g, lk_fmt(g->arena, "input_%s", g->inputs[i].name), g->inputs[i].hash);
 }
 void provenance_record(lk_run *r, const grid *g, int threads) {
     char number[32];

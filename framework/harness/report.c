@@ -80,31 +80,53 @@ static void outputs(lk_buf *b, lk_sweep *s) {
     for (int i = 0; i < n; i++) free(names[i]);
     if (n >= 0) free(names);
 }
-static double total_seconds(const lk_sweep *s) {
+static double total_of(const lk_sweep *s, const char *attr) {
     double sum = 0;
-    for (int i = 0; i < s->n; i++) { const char *t = lk_run_get_attr(s->runs[i], "seconds"); sum += t ? atof(t) : 0; }
+    for (int i = 0; i < s->n; i++) { const char *t = lk_run_get_attr(s->runs[i], attr); sum += t ? atof(t) : 0; }
     return sum;
+}
+/* Every different value of one provenance entry, each with the number of runs that have it: "24 of A; 3 of B". */
+static const char *values_of(lk_sweep *s, const char *key) {
+    enum { MOST = 16 };
+    const char *value[MOST]; int count[MOST], n = 0, others = 0;
+    for (int i = 0; i < s->n; i++) {
+        const char *v = lk_run_get_provenance(s->runs[i], key); int k = 0;
+        if (!v) v = "not recorded";
+        while (k < n && strcmp(value[k], v)) k++;
+        if (k == MOST) { others++; continue; }
+        if (k == n) { value[n] = v; count[n++] = 0; }
+        count[k]++;
+    }
+    const char *text = n == 1 ? value[0] : "";
+    for (int k = 0; n > 1 && k < n; k++) text = lk_fmt(s->arena, "%s%s%d of %s", text, *text ? "; " : "", count[k], value[k]);
+    return others ? lk_fmt(s->arena, "%s; %d of others", text, others) : text;
+}
+static int in_state(const grid *g, run_state wanted) {
+    int n = 0;
+    for (int i = 0; i < g->n; i++) n += rundir_state(rundir_of(g->arena, g->results, g->points[i].run_id)) == wanted;
+    return n;
 }
 static void checklist(lk_buf *b, lk_sweep *s) {
     const grid *g = s->grid;
     char took[32], line[512];
-    const char *cpu = s->n ? lk_run_get_provenance(s->runs[0], "cpu") : NULL, *threads = s->n ? lk_run_get_provenance(s->runs[0], "threads") : NULL;
+    int controls = 0;
+    for (int i = 0; i < s->n; i++) controls += g->points[s->point[i]].control != NULL;
     lk_buf_fmt(b, "<h2>Reproducibility checklist</h2>\n<table>\n");
     pair(b, "Question", g->exp->question);
     pair(b, "Primary contrast, named before the run", g->exp->primary ? g->exp->primary : "none was named");
     pair(b, "Error bars and their method", g->exp->uncertainty ? g->exp->uncertainty : "the experiment does not say");
-    snprintf(line, sizeof line, "%d of %d planned", s->n, g->n);
+    snprintf(line, sizeof line, "%d of %d planned (%d of the grid, %d of %d controls); %d failed", s->n, g->n, s->n - controls, controls, g->n_controls, in_state(g, RUN_FAILED));
     pair(b, "Number of runs", line);
-    snprintf(line, sizeof line, "%s of run time on %s, %s threads a run", seconds_text(total_seconds(s), took), cpu ? cpu : "an unknown CPU", threads ? threads : "?");
+    double seconds = total_of(s, "seconds");
+    snprintf(line, sizeof line, "%s of run time, %.2g %% of it the harness's own", seconds_text(seconds, took), seconds > 0 ? 100 * total_of(s, "harness_seconds") / seconds : 0);
     pair(b, "Compute used", line);
-    snprintf(line, sizeof line, "%d controls in the same sweep", g->n_controls);
-    pair(b, "Controls", line);
-    for (int i = 0; i < g->n_inputs; i++) { snprintf(line, sizeof line, "Input %s (SHA-256 of contents)", g->input_names[i]); pair(b, line, g->input_hashes[i]); }
+    const struct { const char *label, *key; } machines[] = {{"Processors, by run", "cpu"}, {"Instruction sets, by run", "isa"}, {"Threads a run", "threads"}, {"Hosts, by run", "host"}, {"Compilers, by run", "compiler"}};
+    for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) pair(b, machines[i].label, values_of(s, machines[i].key));
+    for (int i = 0; i < g->n_inputs; i++) { snprintf(line, sizeof line, "Input %s (SHA-256 of contents)", g->inputs[i].name); pair(b, line, g->inputs[i].hash); }
     pair(b, "Source id", g->source_id);
-    snprintf(line, sizeof line, "make exp=%s run profile=%s%s%s%s", g->exp->name, profile_names[g->profile], *g->set ? " set=\"" : "", g->set, *g->set ? "\"" : "");
-    pair(b, "Command", line);
-    snprintf(line, sizeof line, "make exp=%s verify profile=%s n=all", g->exp->name, profile_names[g->profile]);
-    pair(b, "To check bit for bit", line);
+    const char *set = *g->set ? lk_fmt(s->arena, " set=\"%s\"", g->set) : "";
+    pair(b, "Command", lk_fmt(s->arena, "make exp=%s run profile=%s%s", g->exp->name, profile_names[g->profile], set));
+    pair(b, "To check bit for bit", lk_fmt(s->arena, "make exp=%s verify profile=%s%s n=all", g->exp->name, profile_names[g->profile], set));
     lk_buf_fmt(b, "</table>\n<h3>Hyper-parameters and how they were chosen</h3>\n<table><tr><th>key</th><th>value</th><th>unit</th><th>meaning</th></tr>\n");
     for (int i = 0; i < g->n_keys; i++) {
         const grid_key *k = &g->keys[i];

@@ -117,10 +117,11 @@ lk_err lease_move(run_lease *l, run_state to) {
     free(from_path); free(to_path);
     return e;
 }
-void lease_note(run_lease *l, int64_t done, int64_t total, double loss, const char *reason) {
+void lease_note(run_lease *l, const run_progress *p, const char *reason) {
     char host[64] = "", text[1400];
     gethostname(host, sizeof host - 1);
-    int n = snprintf(text, sizeof text, "%s %ld\n%lld %lld %.6g\n%.1000s\n", *host ? host : "-", (long)getpid(), (long long)done, (long long)total, loss, reason ? reason : "");
+    int n = snprintf(text, sizeof text, "%s %ld\n%lld %lld %.6g %.3f\n%.1000s\n", *host ? host : "-", (long)getpid(), (long long)p->done, (long long)p->total, p->loss, p->seconds,
+                     reason ? reason : "");
     if (pwrite(l->fd, text, (size_t)n, 0) == n && ftruncate(l->fd, n)) return;       /* for people: a lost note loses nothing */
 }
 void rundir_note(const char *dir, run_state s, run_note *note) {
@@ -130,12 +131,12 @@ void rundir_note(const char *dir, run_state s, run_note *note) {
     struct stat st;
     if (!stat(path, &st)) note->age_s = difftime(time(NULL), st.st_mtime);
     lk_err e = lk_read_file(path, &text, &n);
-    if (!e) {
-        long long done = 0, total = 0; int reason = 0;
-        if (sscanf(text, "%63s %ld %lld %lld %lf %n", note->host, &note->pid, &done, &total, &note->loss, &reason) >= 4 && reason)
-            snprintf(note->reason, sizeof note->reason, "%.*s", (int)strcspn(text + reason, "\n"), text + reason);
-        note->done = done; note->total = total;
-    }
+    char *line[3] = {e ? "" : text, "", ""};                  /* who; how far; why */
+    for (int i = 0; i < 2; i++) if (*line[i] && line[i][strcspn(line[i], "\n")]) line[i + 1] = line[i] + strcspn(line[i], "\n") + 1;
+    long long done = 0, total = 0;
+    if (sscanf(line[0], "%63s %ld", note->host, &note->pid) == 2 && sscanf(line[1], "%lld %lld %lf %lf", &done, &total, &note->loss, &note->seconds) >= 3)
+        snprintf(note->reason, sizeof note->reason, "%.*s", (int)strcspn(line[2], "\n"), line[2]);
+    note->done = done; note->total = total;
     lk_err_free(e); free(text); free(path);
 }
 void lease_free(run_lease *l) {

@@ -13,8 +13,8 @@ static lk_err read_plan(const grid *g, json_t **plan, int *n, planned_run **runs
     const char *path = lk_fmt(g->arena, "%s/plan.json", g->dir);
     if (access(path, F_OK)) return lk_error(LK_EINPUT, "%s: nothing is planned yet; make exp=%s run", g->dir, g->exp->name);
     LK_TRY(lk_json_load(path, plan));
+    LK_TRY(plan_readable(*plan, g->exp, path));
     json_t *list = json_object_get(*plan, "runs");
-    if (!json_is_array(list)) return lk_error(LK_EINPUT, "%s: has no list of runs; move it away and run again", path);
     *n = 0;
     *runs = lk_alloc(g->arena, sizeof **runs * (json_array_size(list) + 1));
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -47,34 +47,60 @@ static void sparkline(const char *dir, lk_arena *a) {
     lk_err_free(e);
     lk_run_free(r);
 }
-static void show_active(const char *dir, const char *point, run_state s, lk_arena *a, double *part) {
-    run_note note;
-    rundir_note(dir, s, &note);
+enum { MOST_SHOWN = 50 };
+typedef struct { int by_state[RUN_STATES], shown, hidden, workers; double done /* in runs */, left_s; bool unknown; } overview;
+static void show_active(const char *dir, const char *point, run_state s, const run_note *note, lk_arena *a) {
     printf("  %-11s  %s", state_names[s], point);
-    if (note.total > 0) { printf("  %lld of %lld", (long long)note.done, (long long)note.total); *part += (double)note.done / (double)note.total; }
-    if (isfinite(note.loss)) printf("  loss %.4g", note.loss);
-    if (s == RUN_RUNNING || s == RUN_LEASED) printf("  on %s (process %ld, heard %.0f s ago)", note.host, note.pid, fmax(0, note.age_s));
-    if (*note.reason) printf("  %s", note.reason);
+    if (note->total > 0) printf("  %lld of %lld", (long long)note->done, (long long)note->total);
+    if (isfinite(note->loss)) printf("  loss %.4g", note->loss);
+    if (s == RUN_RUNNING || s == RUN_LEASED) printf("  on %s (process %ld, heard %.0f s ago)", note->host, note->pid, fmax(0, note->age_s));
+    if (*note->reason) printf("  %s", note->reason);
     printf("\n");
     if (s == RUN_RUNNING) sparkline(dir, a);
 }
+static void consider(const grid *g, const planned_run *r, const estimate *known, overview *v) {
+    const char *dir = rundir_of(g->arena, g->results, r->run_id);
+    run_state s = rundir_state(dir);
+    run_note note = {0};
+    double part = 0, each = estimate_of(known, r->point);
+    v->by_state[s == RUN_NONE ? RUN_PLANNED : s]++;
+    if (s == RUN_DONE) { v->done++; return; }
+    if (s != RUN_NONE && s != RUN_PLANNED) {
+        bool listed = v->shown < MOST_SHOWN;
+        if (listed || s != RUN_FAILED) rundir_note(dir, s, &note);
+        if (note.total > 0) part = fmin(1, (double)note.done / (double)note.total);
+        if (listed) { show_active(dir, r->point, s, &note, g->arena); v->shown++; } else v->hidden++;
+        v->workers += (s == RUN_RUNNING || s == RUN_LEASED) && note.age_s < 60;
+    }
+    if (s == RUN_FAILED) return;                                        /* until somebody asks for it again */
+    v->done += part;
+    v->left_s += (1 - part) * each;
+    v->unknown |= each <= 0;
+}
+static void say_left(const overview *v) {
+    char time[32];
+    if (v->left_s <= 0) return;
+    if (v->unknown) printf("  at least %s of run time left", seconds_text(v->left_s, time));
+    else if (v->workers) printf("  about %s left with %d at work", seconds_text(v->left_s / v->workers, time), v->workers);
+    else printf("  about %s of run time left, nobody at work", seconds_text(v->left_s, time));
+}
 static lk_err show(const grid *g, bool *all_done) {
     json_t *plan = NULL;
-    int n, by_state[RUN_STATES] = {0}, listed = 0;
+    int n = 0;
     planned_run *runs;
-    double part = 0;
+    overview v = {0};
+    estimate known = {0};
     lk_err e = read_plan(g, &plan, &n, &runs);
-    for (int i = 0; !e && i < n; i++) {
-        const char *dir = rundir_of(g->arena, g->results, runs[i].run_id);
-        run_state s = rundir_state(dir);
-        by_state[s == RUN_NONE ? RUN_PLANNED : s]++;
-        if (s != RUN_NONE && s != RUN_PLANNED && s != RUN_DONE && listed++ < 50) show_active(dir, runs[i].point, s, g->arena, &part);
-    }
+    for (int i = 0; !e && i < n; i++) estimate_learn(&known, g->results, runs[i].run_id, runs[i].point);
+    for (int i = 0; !e && i < n; i++) consider(g, &runs[i], &known, &v);
     if (!e) {
+        if (v.hidden) printf("  ... and %d more that are neither planned nor done\n", v.hidden);
         printf("%s: %d runs", g->name, n);
-        for (int s = 0; s < RUN_STATES; s++) if (by_state[s]) printf(", %d %s", by_state[s], state_names[s]);
-        printf("  (%.0f %%)\n", n ? 100 * (by_state[RUN_DONE] + part) / n : 100.0);
-        *all_done = by_state[RUN_DONE] + by_state[RUN_FAILED] == n;
+        for (int s = 0; s < RUN_STATES; s++) if (v.by_state[s]) printf(", %d %s", v.by_state[s], state_names[s]);
+        printf("  (%.0f %%)", n ? 100 * v.done / n : 100.0);
+        say_left(&v);
+        printf("\n");
+        *all_done = v.by_state[RUN_DONE] + v.by_state[RUN_FAILED] == n;
     }
     json_decref(plan);
     return e;
@@ -86,7 +112,7 @@ lk_err command_status(const lk_experiment *x, const command_opts *o, int *status
     do {
         grid *g;
         LK_TRY(command_grid(x, o, false, &g));
-        if (o->watch) fputs("\033[H\033[2J", stdout);
+        if (o->watch && isatty(1)) fputs("\033[H\033[2J", stdout);
         e = show(g, &all_done);
         fflush(stdout);
         grid_free(g);

@@ -21,10 +21,10 @@ static json_t *texts(int n, const char *const *at) {
 static json_t *plan_json(const grid *g) {
     json_t *keys = json_object(), *runs = json_array(), *inputs = json_object();
     for (int i = 0; i < g->n_keys; i++) json_object_set_new(keys, g->keys[i].name, texts(g->keys[i].n, g->keys[i].values));
-    for (int i = 0; i < g->n_inputs; i++) json_object_set_new(inputs, g->input_names[i], json_string(g->input_hashes[i]));
+    for (int i = 0; i < g->n_inputs; i++) json_object_set_new(inputs, g->inputs[i].name, json_string(g->inputs[i].hash));
     for (int i = 0; i < g->n; i++)
         json_array_append_new(runs, json_pack("{s:s, s:s, s:s}", "run_id", g->points[i].run_id, "config_id", g->points[i].config_id, "point", g->points[i].label));
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:o, s:o, s:o}", "schema", "likeness plan 1", "experiment", g->exp->name, "profile", profile_names[g->profile], "set", g->set,
+    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:o, s:o, s:o}", "schema", PLAN_SCHEMA, "experiment", g->exp->name, "settings_schema", grid_schema(g->exp), "profile", profile_names[g->profile], "set", g->set,
                      "numerics", LK_NUMERICS_VERSION, "source_id", g->source_id, "inputs", inputs, "keys", keys, "runs", runs);
 }
 /* Two commands on one sweep take turns at its files; the lock goes with the process. Where there are no locks they may
@@ -35,37 +35,53 @@ static int sweep_turn(const grid *g) {
     return fd;
 }
 static void sweep_turn_end(int fd) { if (fd >= 0) close(fd); }
-static lk_err freeze(grid *g, bool *changed) {
+/* A plan of another schema is neither set aside nor trusted: the version that wrote it may still be at work on it. */
+lk_err plan_readable(const json_t *plan, const lk_experiment *x, const char *path) {
+    const char *schema = json_string_value(json_object_get(plan, "schema"));
+    json_t *settings = json_object_get(plan, "settings_schema");
+    if (!schema || strcmp(schema, PLAN_SCHEMA))
+        return lk_error(LK_EINPUT, "%s: schema \"%s\", but this program reads \"%s\": use the version that wrote it, or move it away and run again", path, schema ? schema : "(none)", PLAN_SCHEMA);
+    if (!json_is_array(json_object_get(plan, "runs"))) return lk_error(LK_EINPUT, "%s: has no list of runs; move it away and run again", path);
+    return x ? schema_is(x, settings ? json_integer_value(settings) : 1, path) : LK_OK;
+}
+static lk_err set_aside(const grid *g, const char *path, const char *text) {
+    char hex[65];
+    lk_sha256_of(text, strlen(text), hex);
+    return rename(path, lk_fmt(g->arena, "%s/plan.%.8s.json", g->dir, hex)) ? lk_error(LK_EIO, "%s: cannot be set aside: %s", path, strerror(errno)) : LK_OK;
+}
+static lk_err freeze(grid *g, plan_fate *fate) {
     const char *path = lk_fmt(g->arena, "%s/plan.json", g->dir);
     json_t *now = plan_json(g), *before = NULL;
     lk_err e = LK_OK;
-    *changed = false;
+    *fate = PLAN_NEW;
     if (!access(path, F_OK)) {
-        lk_err unreadable = lk_json_load(path, &before);        /* a plan cut short by a full disk is set aside, not trusted */
-        if (unreadable || !json_equal(json_object_get(before, "runs"), json_object_get(now, "runs"))) {
-            char *text = unreadable ? lk_xstrdup("damaged") : lk_json_text(json_object_get(before, "runs")), hex[65];
-            lk_sha256_of(text, strlen(text), hex);
-            e = rename(path, lk_fmt(g->arena, "%s/plan.%.8s.json", g->dir, hex)) ? lk_error(LK_EIO, "%s: cannot be set aside", path) : LK_OK;
+        lk_err damaged = lk_json_load(path, &before);           /* cut short by a full disk: set aside, not trusted */
+        bool other_schema = !damaged && json_is_string(json_object_get(before, "schema")) && strcmp(json_string_value(json_object_get(before, "schema")), PLAN_SCHEMA);
+        *fate = damaged ? PLAN_DAMAGED : json_equal(json_object_get(before, "runs"), json_object_get(now, "runs")) ? PLAN_SAME : PLAN_CHANGED;
+        if (other_schema) e = plan_readable(before, NULL, path);
+        else if (*fate != PLAN_SAME) {
+            char *text = damaged ? lk_xstrdup("damaged") : lk_json_text(before);
+            e = set_aside(g, path, text);
             free(text);
-            *changed = true;
         }
-        lk_err_free(unreadable);
+        lk_err_free(damaged);
     }
-    if (!e && (!before || *changed)) e = lk_json_save(now, path);
+    if (!e && *fate != PLAN_SAME) e = lk_json_save(now, path);
     json_decref(now); json_decref(before);
     return e;
 }
-lk_err sweep_freeze(grid *g, bool *changed) {
+lk_err sweep_freeze(grid *g, plan_fate *fate) {
     LK_TRY(lk_mkdirs(g->dir));
     int turn = sweep_turn(g);
-    lk_err e = freeze(g, changed);
+    lk_err e = freeze(g, fate);
     sweep_turn_end(turn);
     return e;
 }
-
 lk_err sweep_is_frozen(grid *g) {
+    const char *path = lk_fmt(g->arena, "%s/plan.json", g->dir);
     json_t *now = plan_json(g), *before = NULL;
-    lk_err e = lk_json_load(lk_fmt(g->arena, "%s/plan.json", g->dir), &before);
+    lk_err e = lk_json_load(path, &before);
+    if (!e) e = plan_readable(before, g->exp, path);
     if (!e && !json_equal(json_object_get(before, "runs"), json_object_get(now, "runs")))
         e = lk_error(LK_ESTATE, "%s: the plan names other runs than this worker's: sources or inputs changed after it was made; make exp=%s run again", g->dir, g->exp->name);
     json_decref(now); json_decref(before);
@@ -84,7 +100,7 @@ static lk_err load_run(const grid *g, int point, lk_run **run) {
     if (claimed) {
         char *why = lk_xfmt("its run file is damaged and set aside as run.h5.damaged: %s", lk_err_text(e));
         fprintf(stderr, "%s: %s\n", g->points[point].label, why);
-        lease_note(&l, 0, 0, NAN, why);
+        lease_note(&l, &(run_progress){.loss = NAN}, why);
         lk_err_free(rundir_set_aside(path, "damaged"));
         lk_err_free(lease_move(&l, RUN_FAILED));
         lease_free(&l);

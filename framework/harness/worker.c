@@ -53,7 +53,7 @@ enum { CHILD_DONE = 0, CHILD_FAILED = 1, CHILD_INTERRUPTED = 3 };
 static int child_outcome(run_lease *l, lk_err e, const run_progress *p) {
     lk_err moved;
     int code = !e ? CHILD_DONE : lk_err_code(e) == LK_EINTR ? CHILD_INTERRUPTED : CHILD_FAILED;
-    lease_note(l, p->done, p->total, p->loss, lk_err_text(e));
+    lease_note(l, p, lk_err_text(e));
     moved = lease_move(l, code == CHILD_DONE ? RUN_DONE : code == CHILD_FAILED ? RUN_FAILED : RUN_INTERRUPTED);
     if (moved) { fprintf(stderr, "%s\n", lk_err_text(moved)); code = CHILD_FAILED; }
     return code;
@@ -100,8 +100,9 @@ static bool wanted(crew *k, int point, const run_lease *l) {
 }
 static lk_err start(crew *k, worker *w, run_progress *shared) {
     *shared = (run_progress){.loss = NAN};
+    LK_TRY(inputs_unchanged(k->grid));
     LK_TRY(lease_move(&w->lease, RUN_LEASED));
-    lease_note(&w->lease, 0, 0, NAN, "");
+    lease_note(&w->lease, shared, "");
     fflush(NULL);
     pid_t parent = getpid(), pid = fork();
     if (pid < 0) return lk_error(LK_EIO, "fork: %s", strerror(errno));
@@ -147,7 +148,7 @@ static void report_end(crew *k, worker *w, int status) {
     if (WIFEXITED(status) && WEXITSTATUS(status) != CHILD_INTERRUPTED) {       /* it left without telling: exit() somewhere, out of memory */
         char *why = lk_xfmt("ended with status %d; the last lines of %s/log.txt say why", WEXITSTATUS(status), w->lease.dir);
         w->lease.state = rundir_state(w->lease.dir);
-        lease_note(&w->lease, p->done, p->total, p->loss, why);
+        lease_note(&w->lease, p, why);
         lk_err_free(lease_move(&w->lease, RUN_FAILED));
         note_failure(k, w->point, why);
         free(why);
@@ -158,7 +159,7 @@ static void report_end(crew *k, worker *w, int status) {
     int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     bool crash = signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE || signal == SIGILL || signal == SIGABRT;
     char *why = signal ? lk_xfmt("%s by signal %d (%s)%s", crash ? "crashed" : "killed", signal, strsignal(signal), signal == SIGKILL ? "; if nobody did, memory ran out" : "") : lk_xstrdup("asked to stop");
-    lease_note(&w->lease, p->done, p->total, p->loss, why);
+    lease_note(&w->lease, p, why);
     lk_err_free(lease_move(&w->lease, crash ? RUN_FAILED : RUN_INTERRUPTED));
     if (crash) note_failure(k, w->point, why);
     else { settle(k, w->point, &k->tally->interrupted); progress_line(k->bar, "interrupted  %s: %s; run again to go on", label(k, w->point), why); }
@@ -179,10 +180,7 @@ static int busy(const crew *k) { int n = 0; for (int s = 0; s < k->opts.j; s++) 
 static void heartbeats(crew *k, bool now) {
     if (!now && lk_wall_s() - k->heartbeat < 2) return;
     k->heartbeat = lk_wall_s();
-    for (int s = 0; s < k->opts.j; s++) {
-        const run_progress *p = &k->shared[s];
-        if (k->workers[s].pid) lease_note(&k->workers[s].lease, p->done, p->total, p->loss, "");
-    }
+    for (int s = 0; s < k->opts.j; s++) if (k->workers[s].pid) lease_note(&k->workers[s].lease, &k->shared[s], "");
 }
 static void show(const crew *k) {
     if (k->opts.leave) return;                             /* many write to one place: a line a run, no bar */

@@ -1,5 +1,6 @@
 /* The run file: what goes in comes back, the same record gives the same bytes, the digest covers what it
- * must and nothing else, and a full disk loses nothing. Its independent reader is h5py (tests/peers). */
+ * must and nothing else, and a full disk loses nothing. Independent readers: h5dump and ncdump, and h5py and xarray by
+ * tests/peers/run_file.py, each where it is installed. */
 #include "tests/lib/lk_test.h"
 #include "io/io.h"
 #include <signal.h>
@@ -167,4 +168,47 @@ TEST(a_long_run_saves_fast) {
     printf("    100,000 rows x 16 columns: %.1f ms\n", 1e3 * best);
     CHECK(best < 2);
     lk_run_free(r);
+}
+
+/* ---- other programs ------------------------------------------------------------------------------------------------------------ */
+static bool has(const char *program) { char c[300]; snprintf(c, sizeof c, "command -v %s >/dev/null 2>&1", program); return !system(c); }
+static const char *saved_with_adapter(char adapter[512]) {
+    lk_run *r = sample_run(2500);
+    float w[6] = {1, -2, .5f, 3, 0, 7};
+    char hex[65];
+    const char *p = path("readers.h5");
+    snprintf(adapter, 512, "%s/adapter.safetensors", lk_test_dir());
+    CHECK_OK(lk_st_write(adapter, &(lk_st_item){"w", LK_ST_F32, 2, {2, 3}, w}, 1, NULL));
+    CHECK_OK(lk_run_digest(r, adapter, hex));
+    CHECK_OK(lk_run_save(r, p));
+    lk_run_free(r);
+    return p;
+}
+TEST(h5dump_and_ncdump_read_it) {
+    const struct { const char *program, *words, *parts[3]; } tools[] = {
+        {"h5dump", "-d /metrics/train/loss -s 2 -c 1", {"H5T_IEEE_F64LE", "H5S_UNLIMITED", "0.333333"}},
+        {"ncdump", "-h", {"step = UNLIMITED", "double loss(step)", "loss:goal = \"min\""}}};
+    int read = 0;
+    char adapter[512], command[2000], *said; size_t n;
+    const char *file = saved_with_adapter(adapter), *out = path("said");
+    for (int i = 0; i < 2; i++) {
+        if (!has(tools[i].program)) continue;
+        read++;
+        snprintf(command, sizeof command, "%s %s '%s' >'%s' 2>&1", tools[i].program, tools[i].words, file, out);
+        CHECK_MSG(!system(command), "%s", command);
+        CHECK_OK(lk_read_file(out, &said, &n));
+        for (int k = 0; k < 3; k++) CHECK_MSG(strstr(said, tools[i].parts[k]), "%s does not show %s", tools[i].program, tools[i].parts[k]);
+        free(said);
+    }
+    if (!read) SKIP("h5dump (hdf5-tools) and ncdump (netcdf-bin) are not installed");
+}
+TEST(h5py_and_xarray_read_it_and_compute_the_same_digest) {
+    const char *python = getenv("LK_PEERS");
+    if (!python) python = "build/peers/bin/python";
+    char adapter[512], command[2000];
+    snprintf(command, sizeof command, "%s -c 'import h5py, xarray, h5netcdf, safetensors' >/dev/null 2>&1", python);
+    if (system(command)) SKIP("no python with h5py and xarray (LK_PEERS, or tests/peers/setup.sh)");
+    const char *file = saved_with_adapter(adapter);
+    snprintf(command, sizeof command, "%s tests/peers/run_file.py '%s' '%s' >&2", python, file, adapter);
+    CHECK_MSG(!system(command), "%s", command);
 }

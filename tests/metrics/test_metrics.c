@@ -63,6 +63,42 @@ TEST(bca_of_a_mean_is_near_the_t_interval_and_repeats) {
     CHECK_CLOSE(hi, t.hi, .15 * (t.hi - t.lo));
     free(x);
 }
+static double nan_for_few(const double *x, int64_t n, void *ctx) { return plain_mean(x, n, ctx) > 3.2 ? NAN : 1; }
+TEST(bca_refuses_a_statistic_that_is_sometimes_no_number) {
+    double *x = samples(40, 1, 3), lo, hi;
+    CHECK_FAILS(lk_bca(x, 40, nan_for_few, NULL, .95, 999, 5, &lo, &hi), "is not a number on");
+    CHECK_FAILS(lk_bca(x, 19, plain_mean, NULL, .95, 999, 5, &lo, &hi), "n = 19");
+    free(x);
+}
+/* Two raters who agree but for a constant: consistency is whole, agreement is not. The table is Shrout and Fleiss's own (1979, table 2). */
+TEST(icc_of_the_original_table) {
+    const double x[24] = {9, 2, 5, 8, 6, 1, 3, 2, 8, 4, 6, 8, 7, 1, 2, 6, 10, 5, 6, 9, 6, 2, 4, 7}, want[6] = {.17, .29, .71, .44, .62, .91};
+    lk_icc_table t;
+    CHECK_OK(lk_icc(x, 6, 4, .95, &t));
+    for (int i = 0; i < 6; i++) CHECK_CLOSE(t.row[i].icc, want[i], .005);   /* printed with two digits */
+    CHECK_FAILS(lk_icc(x, 1, 4, .95, &t), "at least 2 by 2");
+    const double same[6] = {1, 1, 2, 2, 3, 3};
+    CHECK_FAILS(lk_icc(same, 3, 2, .95, &t), "no variation within targets");
+}
+TEST(no_exact_p_is_below_what_n_allows) {
+    for (int n = 1; n <= 12; n++) {
+        double d[12], zero[12] = {0};
+        lk_sign_flips f;
+        lk_signed_ranks w;
+        for (int i = 0; i < n; i++) d[i] = 10 + i * i;          /* as far from nothing as can be */
+        CHECK_OK(lk_sign_flip(d, n, &f));
+        CHECK_OK(lk_wilcoxon(d, zero, n, &w));
+        CHECK(f.two_sided == f.least && f.least == ldexp(1, 1 - n) && w.exact && w.p >= f.least);
+    }
+}
+/* d_z and d_av by hand: differences 1, 2, 3 (mean 2, sd 1); arms of variance 4 and 1. */
+TEST(effect_sizes_of_a_pair) {
+    const double x[3] = {2, 4, 6}, y[3] = {1, 2, 3};
+    lk_paired p;
+    CHECK_OK(lk_paired_t(x, y, 3, .95, &p));
+    CHECK_CLOSE(p.d_z, 2, 1e-15);
+    CHECK_CLOSE(p.d_av, 2 / sqrt(2.5), 1e-15);
+}
 TEST(families_keep_order_and_never_shrink_p) {
     double p[] = { .04, .01, .03, .9 }, h[4], m[4], b[4], f[4];
     lk_holm(p, 4, h);

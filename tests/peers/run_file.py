@@ -43,10 +43,10 @@ if len(sys.argv) > 2: adapter(sys.argv[2])
 if "result_digest" in f.attrs:
     assert h.hexdigest() == f.attrs["result_digest"], "result_digest differs" + ("" if len(sys.argv) > 2 else " (give the adapter as second argument)")
 try:
-    import xarray
+    import xarray, h5netcdf
     for split in f["metrics"]:
-        x = xarray.open_dataset(path, group=f"metrics/{split}"); assert list(x.sizes) == ["step"], x.sizes
-    x = xarray.open_dataset(path, group="samples"); assert list(x.sizes) == ["sample"], x.sizes
+        x = xarray.open_dataset(path, group=f"metrics/{split}", engine="h5netcdf"); assert list(x.sizes) == ["step"], x.sizes
+    x = xarray.open_dataset(path, group="samples", engine="h5netcdf"); assert list(x.sizes) == ["sample"], x.sizes
     print("xarray: read")
 except ImportError as e: print("xarray: skipped,", e)
 for tool in ("h5dump", "ncdump"):
