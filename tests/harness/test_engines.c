@@ -25,7 +25,8 @@ TEST(a_worker_refuses_another_plan_than_its_own) {
     const char *said = "", *plan = lk_fmt(a, "%s/sweeps/fixture-tiny/plan.json", p.results);
     CHECK(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny", "worker=1") != 0 && strstr(said, "plan.json"));
     CHECK_OK(lk_mkdirs(lk_fmt(a, "%s/sweeps/fixture-tiny", p.results)));
-    CHECK_OK(lk_write_file_atomic(plan, "{\"runs\": []}", 12));
+    static const char other[] = "{\"schema\": \"likeness plan 1\", \"runs\": []}";
+    CHECK_OK(lk_write_file_atomic(plan, other, sizeof other - 1));
     CHECK_MSG(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny", "worker=1") == LK_ESTATE && strstr(said, "names other runs"), "%s", said);
     CHECK(access(lk_fmt(a, "%s/runs", p.results), F_OK));
 }
