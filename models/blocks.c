@@ -33,6 +33,11 @@ lk_val lk_block_attention(const lk_net *net, lk_val x, lk_val context, int64_t d
     lk_val q = lk_nn_linear(net, "to_q", x, dim, dim, qkv_bias);
     lk_val k = lk_nn_linear(net, "to_k", context, context_dim, dim, qkv_bias);
     lk_val v = lk_nn_linear(net, "to_v", context, context_dim, dim, qkv_bias);
+    lk_attention_tap *tap = net->tap;
+    if (tap && context.id != x.id && tap->n < LK_TAPPED) {
+        tap->layer[tap->n].q = q; tap->layer[tap->n].k = k;
+        tap->layer[tap->n++].heads = (int)heads;
+    }
     return lk_nn_linear(net, "to_out.0", lk_sdpa(net->g, q, k, v, LK_NONE, (lk_sdpa_attr){ .heads = (int)heads }), dim, dim, true);
 }
 

@@ -10,11 +10,15 @@
 #include "io/io.h"
 
 typedef struct lk_adapter lk_adapter;                 /* lora.h */
+/* What a loss may want to see of a model while it is built: queries [B, T, D] and keys [B, S, D] of its cross-attention layers, in order. */
+enum { LK_TAPPED = 128 };
+typedef struct { int n; struct { lk_val q, k; int heads; } layer[LK_TAPPED]; } lk_attention_tap;
 typedef struct lk_net {
     lk_graph *g;
     const char *prefix;               /* "down_blocks.0." : prepended to names; "" at the root */
     lk_adapter *const *adapters; int n_adapters;      /* applied in order */
     const char *param_prefix;         /* "" or e.g. "teacher/": keeps two copies of a model apart in one graph; not part of the checkpoint's names */
+    lk_attention_tap *tap;            /* NULL: none */
 } lk_net;
 lk_net lk_net_root(lk_graph *);
 lk_net lk_net_sub(const lk_net *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));  /* child prefix: adds "fmt." ; text lives in the graph's arena */

@@ -119,6 +119,27 @@ lk_err lk_zoo_embed_texts(const lk_zoo *z, lk_pool *pool, const char *const *tex
     lk_graph_free(g);
     return e;
 }
+lk_err lk_zoo_hidden_texts(const lk_zoo *z, lk_pool *pool, const char *const *texts, int n, float *out) {
+    static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_val ids = lk_input(g, "ids", LK_I64, LK_SHAPE(1, LK_ZOO_TOKENS)), hidden = lk_clip_text(&net, &z->text, ids, LK_NONE).last_hidden_state;
+    int64_t each = LK_ZOO_TOKENS * z->text.hidden;
+    lk_exec *x = NULL;
+    lk_err e = lk_graph_error(g);
+    if (!e) e = lk_exec_new(g, &hidden, 1, (lk_exec_opts){.pool = pool}, &x);
+    if (!e) e = lk_weights_bind(x, z->clip_weights, "", only_text);
+    for (int i = 0; i < n && !e; i++) {
+        int64_t tokens[LK_ZOO_TOKENS];
+        e = lk_zoo_encode_text(z, texts[i], tokens);
+        if (!e) e = lk_exec_set_i64(x, ids, tokens, LK_ZOO_TOKENS);
+        if (!e) e = lk_exec_run(x);
+        if (!e) e = lk_exec_get(x, hidden, out + i * each, each);
+    }
+    lk_exec_free(x);
+    lk_graph_free(g);
+    return e;
+}
 
 /* ---- captions ------------------------------------------------------------------------------------------ */
 char *lk_zoo_person_token(const char *subject) { return lk_xfmt("<%s>", subject); }

@@ -24,6 +24,8 @@ lk_err lk_zoo_decode(const lk_zoo *, lk_pool *, const float *latents, int n, flo
 /* Unit-length CLIP embeddings [n][projection] of frames and of texts. */
 lk_err lk_zoo_embed_frames(const lk_zoo *, lk_pool *, const float *frames, int n, float *out);
 lk_err lk_zoo_embed_texts(const lk_zoo *, lk_pool *, const char *const *texts, int n, float *out);
+/* Hidden states of texts as the UNet takes them: [n][LK_ZOO_TOKENS][text.hidden]. */
+lk_err lk_zoo_hidden_texts(const lk_zoo *, lk_pool *, const char *const *texts, int n, float *out);
 /* The people of the base split and the tokens reserved for personalisation: "<s02>" ..., "<p1>" ... "<p16>". */
 char *lk_zoo_person_token(const char *subject);       /* free() */
 /* "a photo of a man, ..." -> "a photo of a <token> man, ..." (before bald, too); free(). A text without person word comes back unchanged. */

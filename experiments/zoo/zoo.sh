@@ -1,12 +1,16 @@
 #!/bin/sh
-# The zoo again. `train` trains all of it into build/zoo (about an hour on 2 cores) and compares every file with models/zoo, which it
+# The zoo again. `train` trains all of it into build/zoo (about an hour on 2 cores) and compares every file with models/zoo and models/student, which it
 # never overwrites; interrupted, it goes on where it was. `check` replays the first steps of each model and compares weight digests.
 set -e
 BUILD=${BUILD:-build}
 case $1 in
 train)
     for m in autoencoder clip unet; do echo "$m: see $BUILD/zoo/$m.log"; "$BUILD/bin/zoo-$m" out="$BUILD/zoo"; done
+    echo "student: see $BUILD/zoo/student/student.log"; "$BUILD/bin/zoo-student" out="$BUILD/zoo/student"
     differ=0
+    for f in adapter.safetensors trace.json; do
+        if cmp -s "$BUILD/zoo/student/$f" "models/student/$f"; then echo "identical  student/$f"; else echo "DIFFERENT  student/$f"; differ=1; fi
+    done
     for f in vae/diffusion_pytorch_model.safetensors clip/model.safetensors unet/diffusion_pytorch_model.safetensors tokenizer/tokenizer.json trace.json; do
         if cmp -s "$BUILD/zoo/$f" "models/zoo/$f"; then echo "identical  $f"; else echo "DIFFERENT  $f"; differ=1; fi
     done
@@ -15,6 +19,7 @@ check)
     out=$BUILD/zoo-check
     "$BUILD/bin/zoo-autoencoder" out="$out" until=5 compare=models/zoo/trace.json
     "$BUILD/bin/zoo-clip" out="$out" until=20 compare=models/zoo/trace.json
-    "$BUILD/bin/zoo-unet" out="$out" until=5 from=models/zoo compare=models/zoo/trace.json ;;
+    "$BUILD/bin/zoo-unet" out="$out" until=5 from=models/zoo compare=models/zoo/trace.json
+    "$BUILD/bin/zoo-student" out="$out/student" until=5 compare=models/student/trace.json ;;
 *) echo "usage: zoo.sh train|check" >&2; exit 2 ;;
 esac

@@ -17,26 +17,10 @@ struct lk_distiller {
 
 /* ---- opening -------------------------------------------------------------------------------------------------- */
 static lk_err encode_captions(lk_distiller *d) {
-    static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
     d->width = (int64_t)LK_ZOO_TOKENS * d->zoo->text.hidden;
     d->context = lk_xmalloc(sizeof(float) * (size_t)((d->refs.n + 1) * d->width));
-    lk_graph *g = lk_graph_new();
-    lk_net net = lk_net_root(g);
-    lk_exec *x = NULL;
-    lk_val ids = lk_input(g, "ids", LK_I64, LK_SHAPE(1, LK_ZOO_TOKENS)), hidden = lk_clip_text(&net, &d->zoo->text, ids, LK_NONE).last_hidden_state;
-    lk_err e = lk_graph_error(g);
-    if (!e) e = lk_exec_new(g, &hidden, 1, (lk_exec_opts){.pool = d->pool}, &x);
-    if (!e) e = lk_weights_bind(x, d->zoo->clip_weights, "", only_text);
-    for (int i = 0; i <= d->refs.n && !e; i++) {
-        int64_t tokens[LK_ZOO_TOKENS];
-        e = lk_zoo_encode_text(d->zoo, i < d->refs.n ? d->refs.captions[i] : "", tokens);
-        if (!e) e = lk_exec_set_i64(x, ids, tokens, LK_ZOO_TOKENS);
-        if (!e) e = lk_exec_run(x);
-        if (!e) e = lk_exec_get(x, hidden, d->context + i * d->width, d->width);
-    }
-    lk_exec_free(x);
-    lk_graph_free(g);
-    return e;
+    LK_TRY(lk_zoo_hidden_texts(d->zoo, d->pool, d->refs.captions, d->refs.n, d->context));
+    return lk_zoo_hidden_texts(d->zoo, d->pool, (const char *const[]){""}, 1, d->context + d->refs.n * d->width);
 }
 lk_err lk_distiller_new(const lk_zoo *z, lk_distil_plan plan, lk_references refs, uint64_t seed, lk_pool *pool, lk_distiller **out) {
     LK_TRY(lk_distil_check(&plan));

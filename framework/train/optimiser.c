@@ -39,7 +39,7 @@ void lk_optimiser_add_loss(lk_optimiser *o, lk_val loss) {
     if (o->losses++ >= o->config.micro_batches)
         lk_graph_fail(g, LK_ESTATE, "optimiser: loss %d of %d micro-batches", o->losses, o->config.micro_batches);
     lk_val *grad = lk_alloc(lk_graph_arena(g), (size_t)o->n * sizeof(lk_val));
-    lk_val share = o->config.micro_batches == 1 ? loss : lk_scale(g, loss, 1. / o->config.micro_batches);
+    lk_val share = o->config.micro_batches == 1 || o->config.sum ? loss : lk_scale(g, loss, 1. / o->config.micro_batches);
     lk_vjp(g, share, LK_NONE, o->param, o->n, grad);
     for (int i = 0; i < o->n; i++)
         o->grad[i] = !lk_ok(grad[i]) ? o->grad[i] : lk_ok(o->grad[i]) ? lk_add(g, o->grad[i], grad[i]) : grad[i];

@@ -1,12 +1,14 @@
 /* LoRA training on one person's references. */
 #include "train/personalise.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct lk_personaliser {
     const lk_zoo *zoo; lk_personalise_opts opts; lk_references refs; uint64_t seed;
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_scheduler *scheduler;
-    lk_optimiser *optimiser; lk_diffusion_step *diffusion; lk_val ids, outputs[2];           /* loss, gradient norm */
+    lk_optimiser *optimiser; lk_diffusion_step *diffusion; lk_val ids, outputs[3];           /* loss, gradient norm[, extra loss] */
+    double extra;
     int64_t (*tokens)[LK_ZOO_TOKENS];            /* of each caption, and at [n] of the empty one */
 };
 
@@ -29,19 +31,25 @@ static lk_err build(lk_personaliser *p, lk_lora_config lora) {
     int64_t b = p->opts.batch;
     p->adapter = lk_adapter_new(lora, "");
     p->ids = lk_input(g, "ids", LK_I64, LK_SHAPE(b, LK_ZOO_TOKENS));
-    p->optimiser = lk_optimiser_new(g, NULL, 0, (lk_optimiser_config){.adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = p->opts.weight_decay}, .clip = p->opts.clip});
+    p->optimiser = lk_optimiser_new(g, NULL, 0, (lk_optimiser_config){.adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = p->opts.weight_decay}, .clip = p->opts.clip,
+                                                                      .micro_batches = p->opts.extra ? 2 : 1, .sum = true});
     lk_diffusion_config c = {.prediction = LK_PREDICT_V, .latent = LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)};
     p->diffusion = lk_diffusion_step_new(g, c, predict, p, NULL, p->optimiser);
+    if (p->opts.extra) {
+        p->outputs[2] = lk_label(g, p->opts.extra->build(p->opts.extra->ctx, g, p->adapter, &p->diffusion->micro[0]), "extra loss");
+        lk_optimiser_add_loss(p->optimiser, p->outputs[2]);
+    }
     lk_optimiser_finish(p->optimiser);
-    p->outputs[0] = lk_optimiser_loss(p->optimiser);
+    p->outputs[0] = p->opts.extra ? p->diffusion->micro[0].loss : lk_optimiser_loss(p->optimiser);
     p->outputs[1] = lk_optimiser_grad_norm(p->optimiser);
     return lk_graph_error(g);
 }
 static lk_err allocate(lk_personaliser *p, lk_pool *pool) {
     static const char *const only_text[] = {"vision_model.", "visual_projection.", "text_projection.", "logit_scale", NULL};
-    LK_TRY(lk_exec_new(p->g, p->outputs, 2, (lk_exec_opts){.pool = pool}, &p->x));
+    LK_TRY(lk_exec_new(p->g, p->outputs, p->opts.extra ? 3 : 2, (lk_exec_opts){.pool = pool}, &p->x));
     LK_TRY(lk_weights_bind(p->x, p->zoo->clip_weights, "clip/", only_text));
     LK_TRY(lk_weights_bind(p->x, p->zoo->unet_weights, "", NULL));
+    if (p->opts.extra) LK_TRY(p->opts.extra->bind(p->opts.extra->ctx, p->x));
     return lk_adapter_init(p->adapter, p->x, p->seed);
 }
 lk_err lk_personaliser_new(const lk_zoo *z, lk_lora_config lora, lk_personalise_opts o, lk_references refs, uint64_t seed, lk_pool *pool, lk_personaliser **out) {
@@ -67,6 +75,7 @@ void lk_personaliser_free(lk_personaliser *p) {
 }
 lk_graph *lk_personaliser_graph(const lk_personaliser *p, const lk_val **outputs) { *outputs = p->outputs; return p->g; }
 lk_exec *lk_personaliser_exec(const lk_personaliser *p) { return p->x; }
+double lk_personaliser_extra(const lk_personaliser *p) { return p->opts.extra ? p->extra : NAN; }
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *p) { return p->adapter; }
 
 static lk_err set_batch(lk_personaliser *p, int64_t step) {
@@ -96,11 +105,16 @@ lk_err lk_personaliser_step(lk_personaliser *p, int64_t step, double *loss, doub
     float l, n;
     LK_TRY(lk_lr_at(&schedule, step, &rate));
     LK_TRY(set_batch(p, step));
+    if (p->opts.extra) LK_TRY(p->opts.extra->set(p->opts.extra->ctx, p->x, step));
     LK_TRY(lk_optimiser_set(p->optimiser, p->x, step, rate));
     LK_TRY(lk_exec_run(p->x));
     LK_TRY(lk_exec_get(p->x, p->outputs[0], &l, 1));
     LK_TRY(lk_exec_get(p->x, p->outputs[1], &n, 1));
     *loss = l; *norm = n;
+    float extra = NAN;
+    if (p->opts.extra) LK_TRY(lk_exec_get(p->x, p->outputs[2], &extra, 1));
+    p->extra = extra;
+    if (p->opts.extra && extra != extra) return lk_error(LK_ENUM, "training step %lld: extra loss %g beside diffusion loss %g", (long long)step, (double)extra, *loss);
     return l == l && n == n ? LK_OK : lk_error(LK_ENUM, "training step %lld: loss %g, gradient norm %g", (long long)step, *loss, *norm);
 }
 

@@ -5,12 +5,21 @@
 #include "models/zoo.h"
 #include "train/train.h"
 
+/* A second term of the objective, on the same adapter: build returns its loss ([], weighted) for the adapter that has met the UNet's modules
+ * in this graph; bind gives weights to the params it added; set fills its inputs before step `step` (from 0). */
+typedef struct {
+    lk_val (*build)(void *ctx, lk_graph *, lk_adapter *, const lk_micro *diffusion);
+    lk_err (*bind)(void *ctx, lk_exec *);
+    lk_err (*set)(void *ctx, lk_exec *, int64_t step);
+    void *ctx;
+} lk_extra_loss;
 typedef struct {
     int steps, batch;
     double lr;                    /* peak; warm-up, then cosine to zero */
     int warmup;
     double caption_dropout;       /* chance of the empty caption: keeps guidance usable */
     double weight_decay, clip;
+    const lk_extra_loss *extra;   /* NULL: the diffusion loss alone */
 } lk_personalise_opts;
 typedef struct { int n; const float *latents; /* [n][8][16][16] */ const char *const *captions; /* n, with the instance token */ } lk_references;
 typedef struct lk_personaliser lk_personaliser;
@@ -20,7 +29,8 @@ lk_err lk_personaliser_new(const lk_zoo *, lk_lora_config, lk_personalise_opts, 
 void   lk_personaliser_free(lk_personaliser *);
 /* Step from 0; which reference, timestep, noise and dropout it sees depends on (seed, step) alone. */
 lk_err lk_personaliser_step(lk_personaliser *, int64_t step, double *loss, double *norm);
-lk_graph   *lk_personaliser_graph(const lk_personaliser *, const lk_val **outputs /* 2 */);
+double lk_personaliser_extra(const lk_personaliser *);       /* the extra term of the last step; NaN without one */
+lk_graph   *lk_personaliser_graph(const lk_personaliser *, const lk_val **outputs /* 2; 3 with an extra loss */);
 lk_exec    *lk_personaliser_exec(const lk_personaliser *);
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *);
 /* |scale B A| / |W| in Frobenius norms over all adapted modules: under 1e-3 the adapter counts as untrained. */

@@ -29,7 +29,8 @@ lk_err lk_lr_at(const lk_lr *, int64_t step /* from 0 */, double *rate);
 typedef struct {
     lk_adamw_attr adamw;          /* zero: betas .9, .999, eps 1e-8, weight_decay 0 */
     double clip;                  /* max global norm; 0: none. Coefficient min(1, clip / (norm + 1e-6)) */
-    int    micro_batches;         /* each loss is divided by it; 0 means 1 */
+    int    micro_batches;         /* losses to come; each is divided by it; 0 means 1 */
+    bool   sum;                   /* losses are terms of one objective: added, not divided */
     const char *name;             /* distinguishes several optimisers of one graph: "" or "critic" */
 } lk_optimiser_config;
 typedef struct lk_optimiser lk_optimiser;
