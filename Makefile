@@ -137,16 +137,17 @@ $(BUILD)/tests/backend/cuda/exp-fixture: $(BUILD)/tests/harness/fixture/fixture.
 	$(link_emulated)
 $(BUILD)/tests/backend/cuda/exp-%: $(BUILD)/experiments/%.o $(EMU_OBJ) $(LIB) $(BIN)/lk-source-id
 	$(link_emulated)
-$(BUILD)/tests/backend/cuda/test_harness: $(EMU_EXPS) $(FIXTURE)
-$(BUILD)/tests/backend/cuda/test_harness.o: LK_CF += '-DFIXTURE="$(FIXTURE)"' '-DEMULATED="$(BUILD)/tests/backend/cuda/exp-"'
+$(BUILD)/tests/backend/cuda/test_harness: $(EMU_EXPS) $(FIXTURE) $(BUILD)/tests/backend/cuda/bench_lora
+$(BUILD)/tests/backend/cuda/test_harness.o: LK_CF += '-DFIXTURE="$(FIXTURE)"' '-DEMULATED="$(BUILD)/tests/backend/cuda/exp-"' '-DEMULATED_DIR="$(BUILD)/tests/backend/cuda/"'
 
 # ---- CUDA: the same bodies by nvcc, the runtime around them, and programs of their own: build/cuda/bin/exp-NAME. They link no GSL, so the
 # three sources that know of it or of CUDA are compiled anew for them. CUDA=auto: where nvcc is; CUDA=0: no trace.
 NVCC := $(if $(filter 0,$(CUDA)),,$(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc)))
 CUDA_BUILD ?= $(BUILD)/cuda
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(NVCC))
-CUDA_ARCHS ?= 80 90 100
-NVCC_FLAGS := -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Iframework -I. -Werror all-warnings \
+# sm_100 needs toolkit 12.8: what this nvcc does not know is left out
+CUDA_ARCHS ?= $(foreach a,80 90 100,$(if $(filter compute_$(a),$(shell $(NVCC) --list-gpu-arch)),$(a)))
+NVCC_FLAGS = -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Iframework -I. -Werror all-warnings \
               $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_C     := $(wildcard framework/backend/cuda/*.c) framework/backend/choose.c framework/harness/provenance.c metrics/distributions.c
@@ -168,6 +169,20 @@ $(CUDA_BUILD)/bin/exp-%: $(BUILD)/experiments/%.o $(CUDA_OBJ) $(LIB) $(BIN)/lk-s
 	@mkdir -p $(@D); rm -f $@
 	$(CC) $(CFLAGS) $(LK_LD) $< $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(CUDA_LIBS) -Wl,--trace -o $@.new > $@.linked
 	@$(BIN)/lk-source-id $@.new $@.linked $(<:.o=.d) $(LIB_OBJ:.o=.d) $(CUDA_OBJ:.o=.d) && mv $@.new $@
+# the tests that run over the emulation in `make check`, on a device; and a training step of public models' size
+GPU_TESTS := $(addprefix $(CUDA_BUILD)/tests/backend/cuda/,test_ops test_step test_fast)
+GPU_BENCH := tests/backend/cuda/bench_lora
+$(CUDA_BUILD)/tests/backend/cuda/%.o: tests/backend/cuda/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) -DLK_CUDA -DLK_ON_DEVICE -isystem $(CUDA_HOME)/include -c $< -o $@
+$(GPU_TESTS): %: %.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(CUDA_OBJ) $(LIB)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(TEST_LIB:%.c=$(BUILD)/%.o) $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(TEST_LIBS) $(CUDA_LIBS) -o $@
+$(CUDA_BUILD)/$(GPU_BENCH): %: %.o $(CUDA_OBJ) $(LIB)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(CUDA_LIBS) -o $@
+$(BUILD)/$(GPU_BENCH): %: %.o $(EMU_OBJ) $(LIB)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(EMU_OBJ) $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
+gpu-check: $(if $(emulated),$(EMU_EXPS) $(addprefix $(BUILD)/tests/backend/cuda/,test_ops test_step test_fast bench_lora),$(if $(NVCC),$(GPU_TESTS) $(CUDA_BUILD)/$(GPU_BENCH) $(CUDA_EXPS),no-nvcc)) $(BIN)/exp-lora_rank_sweep
+	@$(if $(or $(emulated),$(NVCC)),BUILD=$(BUILD) CUDA_BUILD=$(CUDA_BUILD) emulated=$(emulated) n=$(n) bash tests/backend/cuda/gpu_check.sh,exit 1)
 cuda-usage: $(if $(NVCC),$(CUDA_BUILD)/kernels.o,no-nvcc)
 	@test -z "$(NVCC)" || sh framework/backend/cuda/usage.sh $(CUDA_BUILD)/kernels.o.log
 
@@ -228,6 +243,7 @@ help:
 #H   make golden dir=PATH              runs the peers' vectors found below PATH
 #H   make zoo | zoo-check              trains the small models again | replays their first steps
 #H   make cuda | cuda-usage            programs with CUDA, build/cuda/bin | registers and shared memory of each kernel
+#H   make gpu-check [n=3]              on a machine with a GPU: bits, digests, times; a report to send back [emulated=1]
 #H   make exp=NAME run backend=cuda    on a GPU; fast tiers cuda-fp32, cuda-tf32, cuda-bf16 (docs/cuda.md)
 #H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
 #H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
@@ -235,4 +251,4 @@ help:
 #H   CUDA=0|1|auto  SAN=address,undefined|thread  BUILD=DIR  CC=  CFLAGS=  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
 #H   Start here: README.md, then docs/design.md; docs/extending.md to add an operation, model, metric or experiment
 FORCE:
-.PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help cuda no-nvcc cuda-usage FORCE
+.PHONY: all check golden $(EXP_GOALS) need-exp list new compare gc zoo zoo-check bench fuzz soak paper install clean help cuda no-nvcc cuda-usage gpu-check FORCE

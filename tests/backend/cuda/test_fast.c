@@ -1,8 +1,7 @@
-/* The fast tier over the emulated cuBLASLt: the sequence of calls is the device's, the sums are another order's. Each operation
+/* The fast tier, in make check over the emulated cuBLASLt: the sequence of calls is the device's, the sums are another order's. Each operation
  * that contracts stays within a tolerance of the exact tier, values, gradients and gradients of gradients; a whole step too;
- * bits repeat; frozen weights are kept in bf16; what the library would refuse is refused. Not a run on a device. */
-#include "backend/cuda/device.h"
-#include "tests/emulation/emulation.h"
+ * bits repeat; frozen weights are kept in bf16; what the library would refuse is refused. */
+#include "tests/backend/cuda/where.h"
 #include "tests/lib/lk_test.h"
 #include "tests/lib/opcheck.h"
 #include <cublasLt.h>
@@ -14,7 +13,7 @@ static const lk_backend *fast(lk_cuda_precision p) {
 }
 static void expect_nothing_left(void) {
     lk_cuda_close();
-    char *left = emu_leaks();
+    char *left = leaks();
     CHECK_MSG(!*left, "%s", left);
     free(left);
 }
@@ -32,17 +31,17 @@ TEST(contractions_are_close_to_the_exact_tier) {
         for (int i = 0; i < op_contract.n; i++) {
             const op_case *c = &op_contract.cases[i];
             if (c->big && tiers[k].p != LK_CUDA_BF16) continue;
-            int64_t before = emu_count.library_calls;
+            int64_t before = library_calls();
             double d = op_distance(c, b);
-            by_library[c->op] |= emu_count.library_calls > before;
+            by_library[c->op] |= !EMULATED || library_calls() > before;
             CHECK_MSG(d <= tiers[k].tolerance, "%s, %s (case %d, %s): %g", tiers[k].name, lk_op_name(c->op), i, c->what ? c->what : "", d);
             if (d > worst) worst = d;
         }
-        printf("  emulated, %s: worst distance %.2e of tolerance %.2e\n", tiers[k].name, worst, tiers[k].tolerance);
+        printf("  " WHERE ", %s: worst distance %.2e of tolerance %.2e\n", tiers[k].name, worst, tiers[k].tolerance);
         CHECK_MSG(worst > (tiers[k].p == LK_CUDA_FP32 ? 0 : tiers[k].tolerance / 200), "%s differs so little that the library cannot have been called: %g", tiers[k].name, worst);
     }
     for (int op = 0; op < LK_OP_COUNT; op++) CHECK_MSG(!contracts((lk_op)op) || by_library[op], "%s never reached the library", lk_op_name((lk_op)op));
-    CHECK(emu_blocks(LK_CUDA_pack) > 0 && emu_blocks(LK_CUDA_finish) > 0);
+    CHECK(!EMULATED || (blocks_of(LK_CUDA_pack) > 0 && blocks_of(LK_CUDA_finish) > 0));
     expect_nothing_left();
 }
 
@@ -116,6 +115,7 @@ TEST(frozen_weights_are_kept_in_bf16) {
     expect_nothing_left();
 }
 
+#ifndef LK_ON_DEVICE
 /* ---- what is refused ------------------------------------------------------------------------------------------------------------ */
 TEST(a_library_without_an_algorithm_is_an_error_that_names_the_operation) {
     static outcome o;
@@ -177,3 +177,4 @@ TEST(wrong_layouts_are_caught) {
     CHECK(product_with((planted){64, 64, 64, 64, CUBLAS_OP_N, -4}, wrong) == CUBLAS_STATUS_INVALID_VALUE);  /* before it, and not aligned */
     expect_nothing_left();
 }
+#endif

@@ -60,3 +60,19 @@ TEST(a_sweep_runs_and_its_identity_is_that_of_the_exact_tier) {
     CHECK_MSG(PROGRAM(EMULATED "fixture", cpu, NULL, &said, "run", "profile=tiny", "backend=cuda-bf16") == 0 && strstr(said, "6 done, 0 reused"), "%s", said);   /* another tier, other runs */
     CHECK_MSG(PROGRAM(EMULATED "fixture", half, "LK_EMULATE=count=0", &said, "plan", "profile=tiny", "backend=cuda") == 0 && strstr(said, "finds no GPU"), "%s", said);   /* a plan needs no device */
 }
+/* What make gpu-check measures on a device works, and a whole LoRA step of a UNet by each tier has the exact one's loss within its rounding. */
+TEST(a_lora_step_by_each_tier) {
+    static const struct { const char *tier; double tolerance; } tiers[] = {{"cuda", 0}, {"cuda-fp32", 1e-6}, {"cuda-tf32", 1e-3}, {"cuda-bf16", 8e-3}};   /* 2^-10, 2^-7 of the loss */
+    double exact = 0;
+    for (int i = 0; i < 4; i++) {
+        const char *said = "";
+        int status = PROGRAM(EMULATED_DIR "bench_lora", fresh_results(a), NULL, &said, "tests/golden/models/unet_sd15/config.json", "size=64", "steps=1", lk_fmt(a, "tier=%s", tiers[i].tier));
+        const char *loss = strstr(said, "loss "), *planned = strstr(said, "planned"), *measured = strstr(said, "measured");
+        if (!CHECK_MSG(status == 0 && loss && planned && measured, "%s", said)) return;
+        double x = atof(loss + 5);
+        if (!i) exact = x;
+        CHECK_MSG(fabs(x - exact) <= tiers[i].tolerance * exact, "%s: loss %.9g, exact %.9g", tiers[i].tier, x, exact);
+        CHECK_MSG(i < 2 || x != exact, "%s: rounding cannot be seen", tiers[i].tier);
+        CHECK(fabs(atof(planned + 8) - atof(measured + 9)) < 0.06);                     /* MiB, printed with one digit */
+    }
+}

@@ -1,7 +1,6 @@
 /* backend/cuda over the emulated runtime: every case of tests/lib/cases_*.c has the bits of backend/cpu, value and
- * gradients, with the threads of each phase forward, reversed and shuffled. Not a run on a device. */
-#include "backend/cuda/cuda.h"
-#include "tests/emulation/emulation.h"
+ * gradients, with the threads of each phase forward, reversed and shuffled. In make check not a run on a device. */
+#include "tests/backend/cuda/where.h"
 #include "tests/lib/lk_test.h"
 #include "tests/lib/opcheck.h"
 
@@ -10,10 +9,10 @@ static void check_table(const op_table *t, bool big) {
     CHECK_OK(lk_backend_cuda(LK_CUDA_EXACT, &cuda));
     for (int i = 0; i < t->n; i++) {
         if (t->cases[i].big != big) continue;
-        for (emu_order o = 0; o < EMU_ORDERS; o++) {
-            char what[64]; snprintf(what, sizeof what, "emulated cuda, %s", emu_order_name[o]);
-            if (big && o != EMU_SHUFFLED) continue;              /* big ones: the order that shows most */
-            emu_now.order = o;
+        for (int o = 0; o < ORDERS; o++) {
+            char what[64]; snprintf(what, sizeof what, "cuda " WHERE ", %s", order_name(o));
+            if (big && o != SHOWS_MOST) continue;              /* big ones: the order that shows most */
+            take_order(o);
             if (!op_same_bits(&t->cases[i], cuda, what)) break;
         }
     }
@@ -32,10 +31,8 @@ TEST(large_picture)     { check_table(&op_picture, true); }
 TEST(large_service)     { check_table(&op_service, true); }
 
 TEST(nothing_is_left_on_the_device) {
-    CHECK(emu_count.launches > 0 && emu_count.copies_up > 0);
-    CHECK_MSG(emu_count.allocated == 0, "%lld bytes", (long long)emu_count.allocated);
     lk_cuda_close();
-    char *left = emu_leaks();
+    char *left = leaks();
     CHECK_MSG(!*left, "%s", left);
     free(left);
 }
@@ -50,6 +47,6 @@ TEST(no_operation_and_no_kernel_is_left_out) {
     };
     for (int k = 0; k < LK_CUDA_COUNT; k++) {
         bool elsewhere = k == LK_CUDA_ema || k == LK_CUDA_adamw || k == LK_CUDA_pack || k == LK_CUDA_finish;    /* test_step.c, test_fast.c */
-        CHECK_MSG(elsewhere || emu_blocks((lk_cuda_kernel)k) > 0, "kernel %s was never run", names[k]);
+        CHECK_MSG(elsewhere || !EMULATED || blocks_of((lk_cuda_kernel)k) > 0, "kernel %s was never run", names[k]);
     }
 }

@@ -1,11 +1,10 @@
 /* Training steps of a whole UNet (tests/golden/models/unet_sd15) by backend/cuda over the emulated runtime: forward, mean
  * square loss, the gradients of every param, clipping by global norm, AdamW and a moving average. Three steps: kernels one
  * by one, captured, replayed. The losses and every param, moment and average have the bits of backend/cpu, threads
- * shuffled; what was allocated is what was planned. Not a run on a device. */
+ * shuffled; what was allocated is what was planned. In make check not a run on a device. */
 #include "models/models.h"
 #include "io/io.h"
-#include "backend/cuda/cuda.h"
-#include "tests/emulation/emulation.h"
+#include "tests/backend/cuda/where.h"
 #include "tests/lib/lk_test.h"
 
 #define MODEL "tests/golden/models/unet_sd15/"
@@ -72,7 +71,7 @@ static int64_t train(const lk_backend *b, float **out) {
     if (!CHECK_MSG(!err, "%s", lk_err_text(err))) return 0;
     for (int i = 0; i < lk_st_count(weights); i++) set_leaf(e, t.g, lk_st_at(weights, i));
     for (int i = 0; i < lk_st_count(io); i++) set_leaf(e, t.g, lk_st_at(io, i));
-    if (b->device) CHECK_MSG(lk_exec_bytes(e) == emu_count.most, "planned %lld bytes, allocated %lld", (long long)lk_exec_bytes(e), (long long)emu_count.most);
+    if (b->device && EMULATED) CHECK_MSG(lk_exec_bytes(e) == most_allocated(), "planned %lld bytes, allocated %lld", (long long)lk_exec_bytes(e), (long long)most_allocated());
     for (int s = 0; s < STEPS; s++) {
         CHECK_OK(lk_exec_set_scalar(e, t.step, s)); CHECK_OK(lk_exec_set_scalar(e, t.bc1, 1 - pow(0.9, s + 1))); CHECK_OK(lk_exec_set_scalar(e, t.bc2, 1 - pow(0.99, s + 1)));
         CHECK_OK(lk_exec_run(e)); CHECK_OK(lk_exec_get(e, t.loss, &x[s], 1));
@@ -97,11 +96,11 @@ TEST(training_steps_of_a_unet_have_the_bits_of_cpu) {
     int64_t differ = 0;
     for (int64_t i = 0; i < n; i++) differ += memcmp(&want[i], &got[i], sizeof *got) != 0;
     CHECK_MSG(!differ, "%lld of %lld values differ", (long long)differ, (long long)n);
-    CHECK_MSG(emu_count.graph_launches == STEPS - 1, "%lld launches of a captured step", (long long)emu_count.graph_launches);
+    if (EMULATED) CHECK_MSG(graph_launches() == STEPS - 1, "%lld launches of a captured step", (long long)graph_launches());
     lk_cuda_close();
-    char *left = emu_leaks();
+    char *left = leaks();
     CHECK_MSG(!*left, "%s", left);
     free(left);
-    CHECK(emu_blocks(LK_CUDA_adamw) > 0 && emu_blocks(LK_CUDA_ema) > 0 && emu_blocks(LK_CUDA_conv_dw) > 0 && emu_blocks(LK_CUDA_random) > 0);
+    if (EMULATED) CHECK(blocks_of(LK_CUDA_adamw) > 0 && blocks_of(LK_CUDA_ema) > 0 && blocks_of(LK_CUDA_conv_dw) > 0 && blocks_of(LK_CUDA_random) > 0);
     free(want); free(got);
 }
