@@ -172,6 +172,9 @@ $(CUDA_BUILD)/bin/exp-%: $(BUILD)/experiments/%.o $(CUDA_OBJ) $(LIB) $(BIN)/lk-s
 # the tests that run over the emulation in `make check`, on a device; and a training step of public models' size
 GPU_TESTS := $(addprefix $(CUDA_BUILD)/tests/backend/cuda/,test_ops test_step test_fast)
 GPU_BENCH := tests/backend/cuda/bench_lora
+$(CUDA_BUILD)/bin/lk-golden: $(BUILD)/framework/cli/lk-golden.o $(CUDA_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LK_LD) $< $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(CUDA_LIBS) -o $@
 $(CUDA_BUILD)/tests/backend/cuda/%.o: tests/backend/cuda/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LK_CF) $(LK_FP) -DLK_CUDA -DLK_ON_DEVICE -isystem $(CUDA_HOME)/include -c $< -o $@
@@ -181,7 +184,7 @@ $(CUDA_BUILD)/$(GPU_BENCH): %: %.o $(CUDA_OBJ) $(LIB)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(CUDA_OBJ) $(LIB) $(LDFLAGS) $(CUDA_LIBS) -o $@
 $(BUILD)/$(GPU_BENCH): %: %.o $(EMU_OBJ) $(LIB)
 	$(CC) $(CFLAGS) $(LK_LD) $< $(EMU_OBJ) $(LIB) $(LDFLAGS) $(PKG_LIBS) -o $@
-gpu-check: $(if $(emulated),$(EMU_EXPS) $(addprefix $(BUILD)/tests/backend/cuda/,test_ops test_step test_fast bench_lora),$(if $(NVCC),$(GPU_TESTS) $(CUDA_BUILD)/$(GPU_BENCH) $(CUDA_EXPS),no-nvcc)) $(BIN)/exp-lora_rank_sweep
+gpu-check: $(if $(emulated),$(EMU_EXPS) $(addprefix $(BUILD)/tests/backend/cuda/,test_ops test_step test_fast bench_lora),$(if $(NVCC),$(GPU_TESTS) $(CUDA_BUILD)/$(GPU_BENCH) $(CUDA_BUILD)/bin/lk-golden $(CUDA_EXPS),no-nvcc)) $(BIN)/exp-lora_rank_sweep
 	@$(if $(or $(emulated),$(NVCC)),BUILD=$(BUILD) CUDA_BUILD=$(CUDA_BUILD) emulated=$(emulated) n=$(n) bash tests/backend/cuda/gpu_check.sh,exit 1)
 cuda-usage: $(if $(NVCC),$(CUDA_BUILD)/kernels.o,no-nvcc)
 	@test -z "$(NVCC)" || sh framework/backend/cuda/usage.sh $(CUDA_BUILD)/kernels.o.log

@@ -41,7 +41,7 @@ lk_err lk_backend_default(const lk_backend **out) {
 
 lk_err lk_backend_plan_opts(lk_plan_opts *o) {
 #ifdef LK_CUDA
-    if (chosen) { *o = (lk_plan_opts){.element_bytes = 4, .threads = 1, .workspace = lk_cuda_workspace_of((lk_cuda_precision)backends[chosen].precision)}; return LK_OK; }
+    if (chosen) { *o = (lk_plan_opts){.element_bytes = 4, .threads = 1}; lk_cuda_plan_opts((lk_cuda_precision)backends[chosen].precision, o); return LK_OK; }
 #endif
     const lk_backend *b;
     LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &b));

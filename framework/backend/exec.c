@@ -71,6 +71,7 @@ static void copy_nodes(lk_exec *e, const lk_val *outputs, int n_outputs) {
         value *v = &e->value[i];
         v->node = e->plan->turn[i];
         v->live = e->plan->turn_live[i];
+        v->half = e->plan->turn_half[i];
         if (v->live && is_effect(&v->node))
             for (int k = 0; k < (v->node.op == LK_OP_adamw ? 3 : 1); k++) e->value[v->node.in[k].id].written = true;
     }
@@ -129,15 +130,9 @@ static void lay_out(lk_exec *e) {
         *end += lk_device_aligned(kept_bytes(e, v));
     }
 }
-/* Frozen params that only operations read which take them in bf16. */
-static void find_halves(lk_exec *e) {
+/* Tells the kernels which inputs are kept in bf16. */
+static void tell_halves(lk_exec *e) {
     if (!e->backend->keeps_bf16) return;
-    for (int i = 0; i < e->n; i++) { value *v = &e->value[i]; v->half = v->live && is_frozen(v) && !v->output; }
-    for (int i = 0; i < e->n; i++) {
-        const value *v = &e->value[i];
-        for (int k = 0; v->live && k < v->node.n_in; k++)
-            if (lk_ok(v->node.in[k]) && !e->backend->keeps_bf16(e->graph, graph_node(e, i), k)) e->value[v->node.in[k].id].half = false;
-    }
     for (int i = 0; i < e->n_steps; i++) {
         const lk_node *n = e->step[i].call.node;
         bool *half = lk_alloc(e->memory, sizeof *half * (size_t)(n->n_in + 1));
@@ -158,7 +153,7 @@ static lk_err allocate_on_device(lk_exec *e) {
 
 /* Plans; where the limit is too small for that plan, plans again with what it leaves for the arena. */
 static lk_err plan_within_limit(lk_exec *e, const lk_val *outputs, int n) {
-    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool)};
+    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool), .keeps_bf16 = e->backend->keeps_bf16};
     LK_TRY(lk_plan_new(e->graph, outputs, n, p, &e->plan));
     int64_t need = 0;
     for (int c = 0; c < LK_MEM_CLASSES; c++) need += e->plan->by_class[c];
@@ -198,7 +193,7 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
     LK_TRY_GOTO(err, failed, plan_within_limit(e, outputs, n));
     copy_nodes(e, outputs, n);
     LK_TRY_GOTO(err, failed, make_steps(e));
-    if (device_of(e)) { find_halves(e); lay_out(e); }
+    if (device_of(e)) { tell_halves(e); lay_out(e); }
     LK_TRY_GOTO(err, failed, refuse_if_too_big(e, who));
     if (device_of(e)) LK_TRY_GOTO(err, failed, allocate_on_device(e));
     else {

@@ -1,4 +1,4 @@
-/* lk-golden PATH... [backend=ref|cpu] [threads=N]: runs the peers' vectors found below PATH.
+/* lk-golden PATH... [backend=ref|cpu|cuda] [threads=N]: runs the peers' vectors found below PATH.
  * Per tensor the error and its tolerance, then "N passed, N failed"; exit 1 if any failed or none ran. */
 #include "cli/golden/golden.h"     /* the runner */
 #include <stdio.h>
@@ -17,8 +17,8 @@ int main(int argc, char **argv) {
     }
     if (!strcmp(backend, "ref")) g.backend = lk_backend_ref();
     else if (!strcmp(backend, "cpu")) e = lk_backend_cpu(LK_ISA_AUTO, &g.backend);
-    else e = lk_error(LK_EINPUT, "backend=%s: ref or cpu", backend);
-    if (!e && !paths) e = lk_error(LK_EINPUT, "usage: lk-golden PATH... [backend=ref|cpu] [threads=N]: a case or a tree of cases");
+    else { e = lk_backend_choose(backend); if (!e) e = lk_backend_default(&g.backend); }
+    if (!e && !paths) e = lk_error(LK_EINPUT, "usage: lk-golden PATH... [backend=ref|cpu|cuda] [threads=N]: a case or a tree of cases");
     if (e) return lk_err_report(e);
     g.pool = lk_pool_new(threads < 1 ? 1 : threads);
     for (int i = 1; i < argc; i++) if (!strchr(argv[i], '=')) lk_golden_failed(&g, argv[i], lk_golden_walk(&g, argv[i]));

@@ -187,6 +187,7 @@ typedef struct lk_plan_opts {
     int threads;
     int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
                                             /* a budget that cannot be met gives the smallest plan found */
+    bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);      /* from the backend; NULL: never. Frozen params that only such inputs read count 2 bytes an element */
 } lk_plan_opts;
 typedef struct {
     int node;              /* value id */
@@ -207,6 +208,7 @@ typedef struct {
     const int *node_of;    /* by turn */
     const int *turn_of;    /* by node: its first turn */
     const bool *turn_live;
+    const bool *turn_half; /* a frozen param that is kept in bf16 */
     const lk_slot *place;  /* by turn; node and last are turns */
     int64_t recomputed_flops; int recomputed;   /* nodes computed a second time */
     int n_outputs; const lk_val *output; struct lk_plan_opts opts;   /* what was asked for */

@@ -264,12 +264,23 @@ int64_t lk_node_flops(const lk_graph *g, const lk_node *n) {
     }
 }
 
+/* Frozen params (no effect writes them, no output shows them) that only operations read which take them in bf16. */
+static void find_halves(const planner *p, const lk_val *outputs, int n_outputs, bool *half) {
+    if (!p->opts.keeps_bf16) return;
+    for (int id = 0; id < p->program.n; id++) half[id] = p->live[id] && node_at(p, id)->op == LK_OP_param;
+    for (int i = 0; i < n_outputs; i++) half[p->turn_of[outputs[i].id]] = false;
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *n = node_at(p, id);
+        for (int i = 0; p->live[id] && i < n->n_in; i++)
+            if (n->in[i].id >= 0 && !p->opts.keeps_bf16(p->g, &p->g->node[p->program.of[id]], i)) half[n->in[i].id] = false;
+    }
+}
 static void fill_totals(const planner *p, lk_plan *plan) {
     int64_t work = 0;
     for (int id = 0; id < p->program.n; id++) {
         const lk_node *n = &p->g->node[p->program.of[id]];
         if (!p->live[id]) continue;
-        if (traits(p, id) & T_LEAF) plan->by_class[n->mem] += value_bytes(p, id);
+        if (traits(p, id) & T_LEAF) plan->by_class[n->mem] += plan->turn_half[id] ? lk_numel(n->shape) * 2 : value_bytes(p, id);
         int64_t flops = lk_node_flops(p->g, n);
         bool again = p->turn_of[p->program.of[id]] != id && p->live[p->turn_of[p->program.of[id]]], runs = !(traits(p, id) & (T_LEAF | T_VIEW));
         plan->flops += flops;
@@ -304,6 +315,9 @@ lk_err lk_plan_new(lk_graph *g, const lk_val *outputs, int n, lk_plan_opts opts,
     plan->n_outputs = n; plan->output = output; plan->opts = opts;
     fill_turns(&p, plan);
     fill_slots(&p, plan);
+    bool *half = lk_alloc(memory, (size_t)p.program.n * sizeof *half + 1);
+    find_halves(&p, outputs, n, half);
+    plan->turn_half = half;
     fill_totals(&p, plan);
     lk_arena_free(p.scratch);
     *out = plan;

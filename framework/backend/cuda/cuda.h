@@ -15,9 +15,8 @@ typedef enum { LK_CUDA_EXACT, LK_CUDA_FP32, LK_CUDA_TF32, LK_CUDA_BF16 } lk_cuda
 lk_err lk_backend_cuda(lk_cuda_precision, const lk_backend **);
 /* Of the open device: name, capability, memory, versions, launch shapes. For the run file. "" before it is open. */
 const char *lk_cuda_description(void);
-/* Bytes of workspace of a node; needs no device. */
-typedef int64_t (*lk_cuda_workspace_fn)(const lk_graph *, const lk_node *, int threads);
-lk_cuda_workspace_fn lk_cuda_workspace_of(lk_cuda_precision);
+/* What plans for it need, of the device's part: workspace and what is kept in bf16. Needs no device. */
+void lk_cuda_plan_opts(lk_cuda_precision, lk_plan_opts *);
 /* Gives back stream, staging memory and library handles; the next lk_backend_cuda opens anew. All executors must be freed. */
 void lk_cuda_close(void);
 #endif

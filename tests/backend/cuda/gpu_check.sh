@@ -24,6 +24,8 @@ if [ "$emulated" = 1 ]; then say "EMULATED on the host: no device was used"; els
 part "operations and steps against backend/cpu, bit for bit"
 for t in test_ops test_step test_fast; do say "$t"; must "$tests/$t"; done
 
+[ "$emulated" = 1 ] || { part "vectors of other implementations"; must "$cuda/bin/lk-golden" tests/golden backend=cuda; }
+
 part "digests of lora_rank_sweep, exact tier"
 export LK_RESULTS=$results
 LK_PUBLISHED=$results/published must "$build/bin/exp-lora_rank_sweep" run profile=tiny

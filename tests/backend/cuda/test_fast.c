@@ -74,6 +74,9 @@ static void run_network(const lk_backend *b, bool rounded, outcome *o) {
     static float w[C * C * 9], x[B * C * H * H];
     CHECK_OK(lk_graph_error(n.g));
     CHECK_OK(lk_exec_new(n.g, (lk_val[]){n.y, n.dx}, 2, (lk_exec_opts){.backend = b}, &e));
+    int64_t planned = 0;
+    for (int k = 0; k < LK_MEM_CLASSES; k++) planned += lk_exec_plan(e)->by_class[k];
+    CHECK_MSG(lk_exec_bytes(e) - planned >= 0 && lk_exec_bytes(e) - planned < 12 * 256, "the plan says %lld bytes, the executor %lld", (long long)planned, (long long)lk_exec_bytes(e));   /* each leaf begins at 256 */
     const lk_val params[] = {n.conv, n.one, n.linear, n.norm};
     for (int k = 0; k < 4; k++) {
         int64_t count = lk_numel(lk_shape_of(n.g, params[k]));
