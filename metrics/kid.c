@@ -1,6 +1,6 @@
 /* Kernel distances: KID (polynomial kernel), CMMD (Gaussian kernel). Gram matrices once, sums from them in row order.
- * Every estimator people print is here by its own name: subset means (torch-fidelity, torchmetrics, clean-fid), the full
- * U-statistic for unequal sizes, Sutherland's variance, the estimate without the cross diagonal. */
+ * Every estimator people print is here by its own name: the full U-statistic for unequal sizes, Sutherland's variance, the estimate
+ * without the cross diagonal; means over subsets (torch-fidelity, torchmetrics, clean-fid) are in kid_subsets.c. */
 #include "metrics/linalg.h"
 #include "metrics/metrics.h"
 #include "base/exact_math.h"     /* lk_exp_d */
@@ -24,56 +24,6 @@ static double *kernel(const double *x, int64_t n, const double *y, int64_t m, in
     lk_gram(x, n, y, m, d, pool, k);
     for (int64_t i = 0; i < n * m; i++) k[i] = cubic(k[i], (double)d);
     return k;
-}
-
-/* ---- subsets ------------------------------------------------------------------------------------------------------------------ */
-static void take(const double *x, int64_t d, const int64_t *index, int64_t m, double *to) {
-    for (int64_t i = 0; i < m; i++) memcpy(to + i * d, x + index[i] * d, (size_t)d * sizeof *x);
-}
-static double unbiased(const double *x, const double *y, int64_t m, int64_t d) {
-    double *k[3] = { kernel(x, m, x, m, d, NULL), kernel(y, m, y, m, d, NULL), kernel(x, m, y, m, d, NULL) }, s[3], n = (double)m;
-    for (int i = 0; i < 3; i++) {
-        double diagonal = 0;
-        for (int64_t j = 0; i < 2 && j < m; j++) diagonal += k[i][j * m + j];
-        s[i] = lk_sum(k[i], m * m) - diagonal;
-        free(k[i]);
-    }
-    return (s[0] + s[1]) / (n * (n - 1)) - 2 * s[2] / (n * n);
-}
-lk_err lk_kid_subsets(const double *x, int64_t nx, const double *y, int64_t ny, int64_t d, const int64_t *ix, const int64_t *iy, int64_t s, int64_t m,
-                      double *values, double *mean, double *sd0) {
-    LK_TRY(check("KID", nx, ny, d, 2));
-    if (s < 1 || m < 2) return lk_error(LK_EINPUT, "KID: %lld subsets of %lld samples; at least 1 of 2", (long long)s, (long long)m);
-    for (int64_t i = 0; i < s * m; i++)
-        if (ix[i] < 0 || ix[i] >= nx || iy[i] < 0 || iy[i] >= ny)
-            return lk_error(LK_EINPUT, "KID: subset entry %lld names samples %lld and %lld of %lld and %lld", (long long)i, (long long)ix[i], (long long)iy[i], (long long)nx, (long long)ny);
-    double *room = lk_xmalloc((size_t)(2 * m * d + s) * sizeof *room), *b = room + m * d, *v = b + m * d, squares = 0;
-    for (int64_t i = 0; i < s; i++) {
-        take(x, d, ix + i * m, m, room);
-        take(y, d, iy + i * m, m, b);
-        v[i] = unbiased(room, b, m, d);
-    }
-    *mean = lk_sum(v, s) / (double)s;
-    for (int64_t i = 0; i < s; i++) squares += (v[i] - *mean) * (v[i] - *mean);
-    *sd0 = sqrt(squares / (double)s);
-    if (values) memcpy(values, v, (size_t)s * sizeof *v);
-    free(room);
-    return number("KID", *mean);
-}
-lk_err lk_kid_draw(int64_t n, int64_t s, int64_t m, uint64_t seed, const char *stream, int64_t *out) {
-    if (m > n || m < 1 || n > UINT32_MAX) return lk_error(LK_EINPUT, "KID: subsets of %lld from %lld samples; at most all of them", (long long)m, (long long)n);
-    uint64_t key = lk_stream_key(seed, stream);
-    int64_t *deck = lk_xmalloc((size_t)n * sizeof *deck);
-    for (int64_t i = 0; i < s; i++) {
-        for (int64_t j = 0; j < n; j++) deck[j] = j;
-        for (int64_t j = 0; j < m; j++) {             /* Fisher-Yates, the first m places */
-            int64_t k = j + lk_philox_below(key, (uint64_t)i, 0, (uint64_t)j, (uint32_t)(n - j)), t = deck[j];
-            out[i * m + j] = deck[k];
-            deck[k] = t;
-        }
-    }
-    free(deck);
-    return LK_OK;
 }
 
 /* ---- all samples ------------------------------------------------------------------------------------------------------------------ */

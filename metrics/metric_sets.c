@@ -70,12 +70,12 @@ static lk_err frechet(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
 }
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------------------- */
-static lk_err kid_subsets(lk_metric_side a, lk_metric_side b, int64_t d, const lk_metric_options *o, lk_metric_result *r) {
+static lk_err kid_subsets(lk_metric_side a, lk_metric_side b, int64_t d, const lk_metric_options *o, lk_pool *pool, lk_metric_result *r) {
     int64_t s = o->subsets, m = o->subset_size, *ix = lk_xmalloc((size_t)(2 * s * m) * sizeof *ix), *iy = ix + s * m;
     double sd;
     lk_err e = lk_kid_draw(a.n, s, m, o->seed, "kid/a", ix);
     if (!e) e = lk_kid_draw(b.n, s, m, o->seed, "kid/b", iy);
-    if (!e) e = lk_kid_subsets(a.x, a.n, b.x, b.n, d, ix, iy, s, m, NULL, &r->value, &sd);
+    if (!e) e = lk_kid_subsets(a.x, a.n, b.x, b.n, d, ix, iy, s, m, pool, NULL, &r->value, &sd);
     free(ix);
     LK_TRY(e);
     r->units = s;
@@ -89,7 +89,7 @@ static lk_err kid(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side a = lk_metric_side_of(m, 0), b = lk_metric_side_of(m, 1);
     const lk_metric_options *o = lk_metric_options_of(m);
     lk_mmd v;
-    if (o->subsets) return kid_subsets(a, b, lk_metric_dim(m), o, r);
+    if (o->subsets) return kid_subsets(a, b, lk_metric_dim(m), o, pool, r);
     LK_TRY(lk_kid_full(a.x, a.n, b.x, b.n, lk_metric_dim(m), pool, &v));
     r->value = r->debiased = v.value;
     snprintf(r->options, sizeof r->options, "full U-statistic");

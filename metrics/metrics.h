@@ -59,7 +59,7 @@ typedef struct lk_ssim_variant lk_ssim_variant;
  * ms-ssim "pytorch_msssim" "pytorch_msssim_f32taps" "piq" "torchmetrics" "torchmetrics_nonorm". NULL: unknown; lists end with NULL. */
 const lk_ssim_variant *lk_ssim_find(const char *name), *lk_ms_ssim_find(const char *name);
 const char *lk_ssim_name(int i), *lk_ms_ssim_name(int i);
-/* Arrays [h][w][c], data range given; the mean over channels. Sizes a variant cannot take are errors that say the least side. */
+/* Arrays [h][w][c] of at most 8 channels, data range given; the mean over channels. Sizes a variant cannot take are errors that say the least side. */
 lk_err lk_ssim(const lk_ssim_variant *, const double *a, const double *b, int h, int w, int c, double range, lk_pool *, double *out);
 lk_err lk_ms_ssim(const lk_ssim_variant *, const double *a, const double *b, int h, int w, int c, double range, lk_pool *, double *out);
 lk_err lk_ssim_images(const lk_ssim_variant *, bool multi_scale, const lk_image *a, const lk_image *b, lk_pool *, double *out);   /* range 255 */
@@ -90,9 +90,9 @@ typedef struct {
 lk_err lk_frechet_features(const double *x, int64_t nx, const double *y, int64_t ny, int64_t d, int groups /* 0, or 20 */, lk_frechet *);
 lk_err lk_frechet_moments(const double *mean1, const double *cov1, const double *mean2, const double *cov2, int64_t d, lk_frechet *);
 
-/* ---- kernel distances (kid.c) ------------------------------------------------------------------------------------------- */
+/* ---- kernel distances (kid.c, kid_subsets.c) ------------------------------------------------------------------------------------------- */
 /* KID: MMD^2 with k = (x.y/d + 1)^3 (Binkowski et al. 2018). Subsets by index lists [s][m], or drawn from Philox. */
-lk_err lk_kid_subsets(const double *x, int64_t nx, const double *y, int64_t ny, int64_t d, const int64_t *ix, const int64_t *iy, int64_t s, int64_t m,
+lk_err lk_kid_subsets(const double *x, int64_t nx, const double *y, int64_t ny, int64_t d, const int64_t *ix, const int64_t *iy, int64_t s, int64_t m, lk_pool *,
                       double *values /* [s] or NULL */, double *mean, double *sd0 /* ddof 0, not a standard error */);
 lk_err lk_kid_draw(int64_t n, int64_t s, int64_t m, uint64_t seed, const char *stream, int64_t *indices /* [s][m], without repeats in a subset */);
 typedef struct { double value, variance; } lk_mmd;      /* variance NaN where undefined (n < 4 or nx != ny without jackknife) */

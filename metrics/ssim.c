@@ -1,11 +1,13 @@
 /* SSIM and MS-SSIM (Wang et al. 2004, 2003) in the forms of the implementations people quote. A variant is a table row; the
  * differences that move published numbers are window, covariance divisor, border, pooling and what happens on odd sides.
  *
- * One pass: each input row is filtered along x for the five maps (a, b, aa, bb, ab) once, a ring of such rows is filtered
- * along y. Symmetric taps add their two ends first. Rows are independent, their sums fold in order: same bits for any number
- * of threads. 7x7 windows add integers of 8-bit pictures exactly and divide by 49 afterwards. */
+ * One pass over strips that stay in the nearest cache: each input row is filtered along x for the five maps (a, b, aa, bb, ab) once, a
+ * ring of such rows is filtered along y. Symmetric taps add their two ends first. A row's sum runs over eight lanes whatever the strips
+ * are, rows fold in order: same bits for any number of threads. 7x7 windows of 8-bit pictures are running sums of integers, exact,
+ * divided by 49 afterwards (ssim_bytes.c). */
 #include "metrics/linalg.h"
 #include "metrics/metrics.h"
+#include "metrics/ssim_internal.h"
 #include "base/exact_math.h"     /* lk_exp_d, lk_pow_d */
 #include <math.h>
 #include <stdlib.h>
@@ -72,35 +74,53 @@ static kernel kernel_of(window w) {
     return k;
 }
 
-/* ---- one plane -------------------------------------------------------------------------------------------------------------- */
-/* dst[x] = sum_k tap[k] src[x + k]; n a multiple of 8, src readable to n + taps. */
-LK_CLONES static void filter_row(const kernel *k, const double *src, double *dst, int64_t n) {
-    int mid = k->taps / 2, last = k->taps - 1;
-    for (int64_t x = 0; x < n; x += 8) {
-        lk_vec s = LK_AT(src + x + mid) * k->tap[mid];
-        for (int i = mid - 1; i >= 0; i--) s += (LK_AT(src + x + i) + LK_AT(src + x + last - i)) * k->tap[i];
-        LK_AT(dst + x) = s;
-    }
+/* ---- planes ----------------------------------------------------------------------------------------------------------------- */
+/* Where values come from: one channel of an 8-bit picture, or doubles; pad > 0 reflects the edges (the edge itself not repeated). */
+typedef struct { const uint8_t *bytes; const double *real; int64_t step, h, w; int pad; } source;
+/* Values x .. x + n - 1 of row y; beyond the row: zeros. */
+static void take_row(const source *s, int64_t y, int64_t x, int64_t n, double *to) {
+    int64_t w = s->w + 2 * s->pad, live = x + n < w ? n : w - x, at;
+    y = llabs(y - s->pad);
+    at = (y < s->h ? y : 2 * (s->h - 1) - y) * s->w;
+    for (int64_t i = live; i < n; i++) to[i] = 0;
+    if (s->pad) for (int64_t i = 0; i < live; i++) {
+        int64_t j = llabs(x + i - s->pad);
+        j = (at + (j < s->w ? j : 2 * (s->w - 1) - j)) * s->step;
+        to[i] = s->bytes ? s->bytes[j] : s->real[j];
+    } else if (s->bytes) for (int64_t i = 0; i < live; i++) to[i] = s->bytes[(at + x + i) * s->step];
+    else for (int64_t i = 0; i < live; i++) to[i] = s->real[(at + x + i) * s->step];
 }
-LK_CLONES static void products(const double *a, const double *b, double *to, int64_t stride, int64_t n) {
-    for (int64_t x = 0; x < n; x += 8) {
-        lk_vec u = LK_AT(a + x), v = LK_AT(b + x);
-        LK_AT(to + x) = u * u;
-        LK_AT(to + stride + x) = v * v;
-        LK_AT(to + 2 * stride + x) = u * v;
+/* sum_k tap[k] at[k * step]: eight neighbours at once. */
+static inline __attribute__((always_inline)) void window_sum(const double *at, int64_t step, const double *tap, int taps, lk_vec *to) {
+    int mid = taps / 2;
+    lk_vec s = LK_AT(at + mid * step) * tap[mid];
+    for (int i = mid - 1; i >= 0; i--) s += (LK_AT(at + i * step) + LK_AT(at + (taps - 1 - i) * step)) * tap[i];
+    *to = s;
+}
+enum { STRIP = 64, WIDE = STRIP + 16, ROW = MAPS * STRIP };
+/* line[MAPS][WIDE] (a, b given) -> to[MAPS][STRIP] and the same at `again`. */
+static inline __attribute__((always_inline)) void across(double *line, double *to, double *again, const double *tap, int taps) {
+    for (int64_t x = 0; x < WIDE; x += 8) {
+        lk_vec u = LK_AT(line + x), v = LK_AT(line + WIDE + x);
+        LK_AT(line + 2 * WIDE + x) = u * u;
+        LK_AT(line + 3 * WIDE + x) = v * v;
+        LK_AT(line + 4 * WIDE + x) = u * v;
+    }
+    for (int j = 0; j < MAPS; j++) for (int64_t x = 0; x < STRIP; x += 8) {
+        lk_vec s;
+        window_sum(line + j * WIDE + x, 1, tap, taps, &s);
+        LK_AT(again + j * STRIP + x) = LK_AT(to + j * STRIP + x) = s;
     }
 }
 typedef int64_t lanes64 __attribute__((vector_size(64)));
 typedef struct { double c1, c2, covariance, scale; bool clamp; } terms;
-/* rows[k]: MAPS filtered rows of length n each. */
-LK_CLONES static void map_row(const kernel *k, double *const rows[], int64_t n, const terms *t, double *ssim, double *cs) {
-    int mid = k->taps / 2, last = k->taps - 1;
-    for (int64_t x = 0; x < n; x += 8) {
+/* `taps` rows [MAPS][STRIP] from `rows` on -> one row of both maps. */
+static inline __attribute__((always_inline)) void down(const double *rows, const terms *t, double *ssim, double *cs, const double *tap, int taps) {
+    for (int64_t x = 0; x < STRIP; x += 8) {
         lk_vec m[MAPS];
         for (int j = 0; j < MAPS; j++) {
-            lk_vec s = LK_AT(rows[mid] + j * n + x) * k->tap[mid];
-            for (int i = mid - 1; i >= 0; i--) s += (LK_AT(rows[i] + j * n + x) + LK_AT(rows[last - i] + j * n + x)) * k->tap[i];
-            m[j] = s * t->scale;
+            window_sum(rows + j * STRIP + x, ROW, tap, taps, m + j);
+            m[j] *= t->scale;
         }
         lk_vec aa = m[0] * m[0], bb = m[1] * m[1], ab = m[0] * m[1];
         lk_vec va = (m[2] - aa) * t->covariance, vb = (m[3] - bb) * t->covariance, vab = (m[4] - ab) * t->covariance;
@@ -113,187 +133,206 @@ LK_CLONES static void map_row(const kernel *k, double *const rows[], int64_t n, 
         LK_AT(ssim + x) = (2.0 * ab + t->c1) / (aa + bb + t->c1) * contrast;
     }
 }
+LK_CLONES static void across11(double *line, double *to, double *again, const double *tap) { across(line, to, again, tap, 11); }
+LK_CLONES static void across7(double *line, double *to, double *again, const double *tap) { across(line, to, again, tap, 7); }
+LK_CLONES static void down11(const double *rows, const terms *t, double *ssim, double *cs, const double *tap) { down(rows, t, ssim, cs, tap, 11); }
+LK_CLONES static void down7(const double *rows, const terms *t, double *ssim, double *cs, const double *tap) { down(rows, t, ssim, cs, tap, 7); }
+
+/* The planes of one level. A row of output is row r % oh of plane r / oh. */
 typedef struct {
-    const double *a, *b;         /* planes [h][w], readable 16 values past the end */
-    int64_t h, w, oh, ow, cs_crop;
+    source a[LK_SSIM_CHANNELS], b[LK_SSIM_CHANNELS];
+    int planes;
+    int64_t oh, ow, crop;                        /* crop: rows and columns that the contrast's mean leaves out */
     kernel k;
     terms t;
-    double *ssim_row, *cs_row;   /* [oh] sums of rows */
-} plane_job;
-static void plane_rows(void *ctx, int64_t begin, int64_t end, int thread) {
-    plane_job *p = ctx;
-    (void)thread;
+    double *row[2];                              /* [planes * oh]: sums of ssim and of contrast */
+} level_job;
+/* Lane i & 7 takes value i of [from, to); values are those of columns x .. x + STRIP - 1. */
+static void add_lanes(double lane[8], const double *v, int64_t x, int64_t from, int64_t to) {
+    int64_t begin = from > x ? from - x : 0, end = to < x + STRIP ? to - x : STRIP;
+    if (begin == 0 && end == STRIP) {
+        lk_vec s = LK_AT(lane);
+        for (int64_t i = 0; i < STRIP; i += 8) s += LK_AT(v + i);
+        LK_AT(lane) = s;
+    } else for (int64_t i = begin; i < end; i++) lane[i & 7] += v[i];
+}
+static double fold(double l[8]) {
+    for (int i = 0; i < 4; i++) l[i] += l[i + 4];
+    for (int i = 0; i < 2; i++) l[i] += l[i + 2];
+    return l[0] + l[1];
+}
+/* Rows begin .. end - 1 of one plane. */
+static void plane_rows(const level_job *p, int plane, int64_t begin, int64_t end) {
     int taps = p->k.taps;
-    int64_t n = (p->ow + 7) / 8 * 8, wide = n + 16;
-    double *room = lk_xcalloc((size_t)(taps * MAPS * n + 5 * wide + 2 * n), sizeof *room), *ring = room, *line = ring + taps * MAPS * n;
-    double *ssim = line + 5 * wide, *cs = ssim + n, *rows[TAPS_MOST];
-    for (int64_t y = begin; y < end + taps - 1; y++) {
-        memcpy(line, p->a + y * p->w, (size_t)p->w * sizeof *line);
-        memcpy(line + wide, p->b + y * p->w, (size_t)p->w * sizeof *line);
-        products(line, line + wide, line + 2 * wide, wide, wide);
-        for (int j = 0; j < MAPS; j++) filter_row(&p->k, line + j * wide, ring + ((y % taps) * MAPS + j) * n, n);
-        int64_t out = y - (taps - 1);
-        if (out < begin) continue;
-        for (int i = 0; i < taps; i++) rows[i] = ring + ((out + i) % taps) * MAPS * n;
-        map_row(&p->k, rows, n, &p->t, ssim, cs);
-        p->ssim_row[out] = lk_sum(ssim, p->ow);
-        p->cs_row[out] = lk_sum(cs + p->cs_crop, p->ow - 2 * p->cs_crop);
-    }
+    double *room = lk_xcalloc((size_t)(2 * taps * ROW + MAPS * WIDE + 2 * STRIP + 16 * (end - begin)), sizeof *room);
+    double *line = room + 2 * taps * ROW, *ssim = line + MAPS * WIDE, *cs = ssim + STRIP, *lanes = cs + STRIP;
+    for (int64_t x = 0; x < p->ow; x += STRIP)
+        for (int64_t y = begin; y < end + taps - 1; y++) {
+            double *to = room + y % taps * ROW;
+            int64_t out = y - (taps - 1);
+            take_row(p->a + plane, y, x, WIDE, line);
+            take_row(p->b + plane, y, x, WIDE, line + WIDE);
+            (taps == 7 ? across7 : across11)(line, to, to + taps * ROW, p->k.tap);
+            if (out < begin) continue;
+            (taps == 7 ? down7 : down11)(room + out % taps * ROW, &p->t, ssim, cs, p->k.tap);
+            add_lanes(lanes + 16 * (out - begin), ssim, x, 0, p->ow);
+            add_lanes(lanes + 16 * (out - begin) + 8, cs, x, p->crop, p->ow - p->crop);
+        }
+    for (int64_t y = begin; y < end; y++) for (int k = 0; k < 2; k++) p->row[k][plane * p->oh + y] = fold(lanes + 16 * (y - begin) + 8 * k);
     free(room);
 }
-static double *reflected(const double *x, int64_t h, int64_t w, int pad) {
-    int64_t H = h + 2 * pad, W = w + 2 * pad;
-    double *r = lk_xmalloc((size_t)(H * W) * sizeof *r);
-    for (int64_t i = 0; i < H; i++) for (int64_t j = 0; j < W; j++) {
-        int64_t y = llabs(i - pad), z = llabs(j - pad);
-        r[i * W + j] = x[(y < h ? y : 2 * (h - 1) - y) * w + (z < w ? z : 2 * (w - 1) - z)];
+static void level_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const level_job *p = ctx;
+    (void)thread;
+    while (begin < end) {
+        int plane = (int)(begin / p->oh);
+        int64_t stop = (plane + 1) * p->oh < end ? (plane + 1) * p->oh : end;
+        plane_rows(p, plane, begin - plane * p->oh, stop - plane * p->oh);
+        begin = stop;
     }
-    return r;
 }
-static void plane(const lk_ssim_variant *v, const double *a, const double *b, int64_t h, int64_t w, double range, lk_pool *pool, double *ssim, double *cs) {
-    plane_job p = { a, b, h, w, 0, 0, 0, kernel_of(v->window), { 0 }, NULL, NULL };
-    int taps = p.k.taps;
-    double n = taps * taps, *ra = NULL, *rb = NULL;
+/* Means of both maps over each of the c planes. */
+static void level(const lk_ssim_variant *v, const source *a, const source *b, int c, double range, lk_pool *pool, double *ssim, double *cs) {
+    level_job p = { .planes = c, .k = kernel_of(v->window) };
+    int taps = p.k.taps, pad = v->whole_map ? taps / 2 : 0;
+    double n = taps * taps;
     p.t = (terms){ (.01 * range) * (.01 * range), (.03 * range) * (.03 * range), v->sample_covariance ? n / (n - 1) : 1, p.k.scale, v->whole_map };
-    if (v->whole_map) {
-        p.a = ra = reflected(a, h, w, taps / 2);
-        p.b = rb = reflected(b, h, w, taps / 2);
-        p.h += taps - 1;
-        p.w += taps - 1;
-        p.cs_crop = w > 2 * (taps / 2) && h > 2 * (taps / 2) ? taps / 2 : 0;
+    for (int k = 0; k < c; k++) {
+        p.a[k] = a[k];
+        p.b[k] = b[k];
+        p.a[k].pad = p.b[k].pad = pad;
     }
-    p.oh = p.h - taps + 1;
-    p.ow = p.w - taps + 1;
-    p.ssim_row = lk_xmalloc((size_t)(2 * p.oh) * sizeof *p.ssim_row);
-    p.cs_row = p.ssim_row + p.oh;
-    lk_parallel(pool, p.oh, 64, plane_rows, &p);
-    int64_t crop = p.cs_crop;
-    *ssim = lk_sum(p.ssim_row, p.oh) / (double)(p.oh * p.ow);
-    *cs = lk_sum(p.cs_row + crop, p.oh - 2 * crop) / (double)((p.oh - 2 * crop) * (p.ow - 2 * crop));
-    free(p.ssim_row);
-    free(ra);
-    free(rb);
+    p.oh = a->h + 2 * pad - taps + 1;
+    p.ow = a->w + 2 * pad - taps + 1;
+    p.crop = pad && a->w > 2 * pad && a->h > 2 * pad ? pad : 0;
+    p.row[0] = lk_xmalloc((size_t)(2 * c * p.oh) * sizeof(double));
+    p.row[1] = p.row[0] + c * p.oh;
+    lk_parallel(pool, c * p.oh, 32, level_rows, &p);
+    for (int k = 0; k < c; k++) {
+        ssim[k] = lk_sum(p.row[0] + k * p.oh, p.oh) / (double)(p.oh * p.ow);
+        cs[k] = lk_sum(p.row[1] + k * p.oh + p.crop, p.oh - 2 * p.crop) / (double)((p.oh - 2 * p.crop) * (p.ow - 2 * p.crop));
+    }
+    free(p.row[0]);
+}
+
+/* ---- smaller pictures -------------------------------------------------------------------------------------------------------- */
+/* Means of f x f blocks of a plane with `top` rows and `left` columns put in front, of zeros or repeating the first; what is left over at
+ * the bottom and right is dropped. */
+typedef struct { const source *from; double *to; int64_t f, top, left, h, w; bool repeat; } pool_job;
+static double padded(const pool_job *p, int64_t y, int64_t x) {
+    const source *s = p->from;
+    y -= p->top;
+    x -= p->left;
+    if (!p->repeat && (y < 0 || x < 0)) return 0;
+    int64_t at = ((y < 0 ? 0 : y) * s->w + (x < 0 ? 0 : x)) * s->step;
+    return s->bytes ? s->bytes[at] : s->real[at];
+}
+static void pool_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pool_job *p = ctx;
+    (void)thread;
+    for (int64_t y = begin; y < end; y++) for (int64_t x = 0; x < p->w; x++) {
+        double s = 0;
+        for (int64_t u = 0; u < p->f; u++) for (int64_t v = 0; v < p->f; v++) s += padded(p, y * p->f + u, x * p->f + v);
+        p->to[y * p->w + x] = s / (double)(p->f * p->f);
+    }
+}
+static source pooled(const source *from, int64_t f, int top, int left, bool repeat, lk_pool *pool) {
+    pool_job p = { from, NULL, f, top, left, (from->h + top) / f, (from->w + left) / f, repeat };
+    p.to = lk_xmalloc((size_t)(p.h * p.w) * sizeof(double));
+    lk_parallel(pool, p.h, 16, pool_rows, &p);
+    return (source){ NULL, p.to, 1, p.h, p.w, 0 };
+}
+static source halved(odd_sides odd, const source *s, lk_pool *pool) {
+    int oh = (int)(s->h & 1), ow = (int)(s->w & 1), both = oh || ow;
+    return odd == REPLICATE_BOTH ? pooled(s, 2, both, both, true, pool) : odd == ZERO_TOP_LEFT ? pooled(s, 2, oh, ow, false, pool) : pooled(s, 2, 0, 0, false, pool);
 }
 
 /* ---- pictures -------------------------------------------------------------------------------------------------------------- */
-static double *channel(const double *x, int64_t n, int c, int k) {
-    double *p = lk_xmalloc((size_t)n * sizeof *p);
-    for (int64_t i = 0; i < n; i++) p[i] = x[i * c + k];
-    return p;
-}
-/* Means of f x f blocks; what is left over at the bottom and right is dropped. *x is replaced. */
-static void pool_blocks(double **x, int64_t *h, int64_t *w, int64_t f) {
-    int64_t H = *h / f, W = *w / f;
-    double *y = lk_xmalloc((size_t)(H * W) * sizeof *y);
-    for (int64_t i = 0; i < H; i++) for (int64_t j = 0; j < W; j++) {
-        double s = 0;
-        for (int64_t u = 0; u < f; u++) for (int64_t v = 0; v < f; v++) s += (*x)[(i * f + u) * *w + j * f + v];
-        y[i * W + j] = s / (double)(f * f);
+typedef struct { source a[LK_SSIM_CHANNELS], b[LK_SSIM_CHANNELS]; int c; } two;
+static two channels(const void *a, const void *b, bool bytes, int h, int w, int c) {
+    two t = { .c = c };
+    for (int k = 0; k < c; k++) {
+        t.a[k] = (source){ bytes ? (const uint8_t *)a + k : NULL, bytes ? NULL : (const double *)a + k, c, h, w, 0 };
+        t.b[k] = (source){ bytes ? (const uint8_t *)b + k : NULL, bytes ? NULL : (const double *)b + k, c, h, w, 0 };
     }
-    free(*x);
-    *x = y;
-    *h = H;
-    *w = W;
+    return t;
 }
-static lk_err checked(const char *what, const lk_ssim_variant *v, const double *a, const double *b, int h, int w, int c, double range) {
-    if (!v) return lk_error(LK_EINPUT, "%s: no such variant", what);
-    if (c < 1 || !(range > 0)) return lk_error(LK_EINPUT, "%s: %d channels, data range %g; both must be positive", what, c, range);
-    if (h < v->least || w < v->least)
-        return lk_error(LK_EINPUT, "%s %s: a picture of %d x %d; the least side is %d", what, v->name, w, h, v->least);
-    double s = 0;
-    for (int64_t i = 0; i < (int64_t)h * w * c; i++) s += a[i] * 0 + b[i] * 0;
-    return s == 0 ? LK_OK : lk_error(LK_ENUM, "%s %s: a pixel is NaN or infinite", what, v->name);
-}
+static void own_free(two *t) { for (int k = 0; k < t->c; k++) { free((double *)t->a[k].real); free((double *)t->b[k].real); } }
 static int64_t round_half_even(double x) {
     double f = (double)(int64_t)x, rest = x - f;
     return (int64_t)f + (rest > .5 || (rest == .5 && ((int64_t)f & 1)));
 }
-lk_err lk_ssim(const lk_ssim_variant *v, const double *a, const double *b, int h, int w, int c, double range, lk_pool *pool, double *out) {
-    LK_TRY(checked("SSIM", v, a, b, h, w, c, range));
-    int64_t f = v->pool_first ? round_half_even((h < w ? h : w) / 256.0) : 1;
-    double total = 0;
-    for (int k = 0; k < c; k++) {
-        int64_t H = h, W = w, H2 = h, W2 = w;
-        double *x = channel(a, (int64_t)h * w, c, k), *y = channel(b, (int64_t)h * w, c, k), s, cs;
-        if (f > 1) {
-            pool_blocks(&x, &H, &W, f);
-            pool_blocks(&y, &H2, &W2, f);
-        }
-        plane(v, x, y, H, W, range, pool, &s, &cs);
-        total += s;
-        free(x);
-        free(y);
+static double ssim_of(const lk_ssim_variant *v, two t, double range, lk_pool *pool) {
+    int64_t f = v->pool_first ? round_half_even((double)(t.a->h < t.a->w ? t.a->h : t.a->w) / 256.0) : 1;
+    double each[LK_SSIM_CHANNELS], cs[LK_SSIM_CHANNELS], total = 0;
+    if (f > 1) for (int k = 0; k < t.c; k++) {
+        t.a[k] = pooled(t.a + k, f, 0, 0, false, pool);
+        t.b[k] = pooled(t.b + k, f, 0, 0, false, pool);
     }
-    *out = total / c;
-    return LK_OK;
+    level(v, t.a, t.b, t.c, range, pool, each, cs);
+    if (f > 1) own_free(&t);
+    for (int k = 0; k < t.c; k++) total += each[k];
+    return total / t.c;
 }
-
-/* A row and a column in front: of zeros, or repeating the first. */
-static void grow(double **x, int64_t *h, int64_t *w, int top, int left, bool repeat) {
-    int64_t H = *h + top, W = *w + left;
-    double *y = lk_xcalloc((size_t)(H * W), sizeof *y);
-    for (int64_t i = 0; i < H; i++) for (int64_t j = 0; j < W; j++) {
-        int64_t u = i - top, v = j - left;
-        if (repeat || (u >= 0 && v >= 0)) y[i * W + j] = (*x)[(u < 0 ? 0 : u) * *w + (v < 0 ? 0 : v)];
-    }
-    free(*x);
-    *x = y;
-    *h = H;
-    *w = W;
-}
-static void halve(odd_sides odd, double **x, int64_t *h, int64_t *w) {
-    int oh = (int)(*h & 1), ow = (int)(*w & 1);
-    if (odd == ZERO_TOP_LEFT && (oh || ow)) grow(x, h, w, oh, ow, false);
-    if (odd == REPLICATE_BOTH && (oh || ow)) grow(x, h, w, 1, 1, true);
-    pool_blocks(x, h, w, 2);
-}
-lk_err lk_ms_ssim(const lk_ssim_variant *v, const double *a, const double *b, int h, int w, int c, double range, lk_pool *pool, double *out) {
+static double ms_ssim_of(const lk_ssim_variant *v, two t, double range, lk_pool *pool) {
     static const double weights[LEVELS] = { .0448, .2856, .3001, .2363, .1333 };
-    LK_TRY(checked("MS-SSIM", v, a, b, h, w, c, range));
-    double (*score)[LEVELS] = lk_xcalloc((size_t)c, sizeof *score), total = 0;
-    for (int k = 0; k < c; k++) {
-        int64_t H = h, W = w, H2 = h, W2 = w;
-        double *x = channel(a, (int64_t)h * w, c, k), *y = channel(b, (int64_t)h * w, c, k);
-        for (int level = 0; level < LEVELS; level++) {
-            double s, cs;
-            plane(v, x, y, H, W, range, pool, &s, &cs);
-            score[k][level] = level == LEVELS - 1 ? s : cs;
-            if (level == LEVELS - 1) break;
-            halve(v->odd, &x, &H, &W);
-            halve(v->odd, &y, &H2, &W2);
+    double score[LEVELS][LK_SSIM_CHANNELS], s[LK_SSIM_CHANNELS], total = 0;
+    int c = t.c, rows = v->channels_first ? 1 : c;
+    for (int i = 0; i < LEVELS; i++) {
+        level(v, t.a, t.b, c, range, pool, s, score[i]);
+        if (i == LEVELS - 1) memcpy(score[i], s, sizeof s);
+        two next = { .c = c };
+        for (int k = 0; k < c && i < LEVELS - 1; k++) {
+            next.a[k] = halved(v->odd, t.a + k, pool);
+            next.b[k] = halved(v->odd, t.b + k, pool);
         }
-        free(x);
-        free(y);
-    }
-    int rows = v->channels_first ? 1 : c;
-    if (v->channels_first) for (int level = 0; level < LEVELS; level++) {
-        for (int k = 1; k < c; k++) score[0][level] += score[k][level];
-        score[0][level] /= c;
+        if (i) own_free(&t);
+        t = next;
+        if (!v->channels_first) continue;
+        for (int k = 1; k < c; k++) score[i][0] += score[i][k];
+        score[i][0] /= c;
     }
     for (int k = 0; k < rows; k++) {
         double product = 1;
-        for (int level = 0; level < LEVELS; level++) {
-            double weight = v->f32_weights ? (double)(float)weights[level] : weights[level], s = score[k][level];
-            product *= lk_pow_d(s < 0 && !v->no_relu ? 0 : s, weight);
+        for (int i = 0; i < LEVELS; i++) {
+            double weight = v->f32_weights ? (double)(float)weights[i] : weights[i], x = score[i][k];
+            product *= lk_pow_d(x < 0 && !v->no_relu ? 0 : x, weight);
         }
         total += product;
     }
-    free(score);
-    *out = total / rows;
+    return total / rows;
+}
+static lk_err fits(const char *what, const lk_ssim_variant *v, int h, int w, int c, double range) {
+    if (!v) return lk_error(LK_EINPUT, "%s: no such variant", what);
+    if (c < 1 || c > LK_SSIM_CHANNELS || !(range > 0)) return lk_error(LK_EINPUT, "%s: %d channels, data range %g; 1 to %d channels and a positive range", what, c, range, LK_SSIM_CHANNELS);
+    if (h < v->least || w < v->least)
+        return lk_error(LK_EINPUT, "%s %s: a picture of %d x %d; the least side is %d", what, v->name, w, h, v->least);
     return LK_OK;
 }
-
+static lk_err numbers(const char *what, const lk_ssim_variant *v, const double *a, const double *b, int64_t n) {
+    double s[8] = { 0 };
+    for (int64_t i = 0; i < n; i++) s[i & 7] += a[i] * 0 + b[i] * 0;
+    return fold(s) == 0 ? LK_OK : lk_error(LK_ENUM, "%s %s: a pixel is NaN or infinite", what, v->name);
+}
+lk_err lk_ssim(const lk_ssim_variant *v, const double *a, const double *b, int h, int w, int c, double range, lk_pool *pool, double *out) {
+    LK_TRY(fits("SSIM", v, h, w, c, range));
+    LK_TRY(numbers("SSIM", v, a, b, (int64_t)h * w * c));
+    *out = ssim_of(v, channels(a, b, false, h, w, c), range, pool);
+    return LK_OK;
+}
+lk_err lk_ms_ssim(const lk_ssim_variant *v, const double *a, const double *b, int h, int w, int c, double range, lk_pool *pool, double *out) {
+    LK_TRY(fits("MS-SSIM", v, h, w, c, range));
+    LK_TRY(numbers("MS-SSIM", v, a, b, (int64_t)h * w * c));
+    *out = ms_ssim_of(v, channels(a, b, false, h, w, c), range, pool);
+    return LK_OK;
+}
 lk_err lk_ssim_images(const lk_ssim_variant *v, bool multi_scale, const lk_image *a, const lk_image *b, lk_pool *pool, double *out) {
     if (a->w != b->w || a->h != b->h || a->c != b->c)
         return lk_error(LK_EINPUT, "SSIM: pictures of %dx%dx%d and %dx%dx%d (width, height, channels); both must be equal",
                         a->w, a->h, a->c, b->w, b->h, b->c);
-    int64_t n = (int64_t)a->w * a->h * a->c;
-    double *x = lk_xmalloc((size_t)(2 * n) * sizeof *x), *y = x + n;
-    for (int64_t i = 0; i < n; i++) {
-        x[i] = a->px[i];
-        y[i] = b->px[i];
-    }
-    lk_err e = (multi_scale ? lk_ms_ssim : lk_ssim)(v, x, y, a->h, a->w, a->c, 255, pool, out);
-    free(x);
-    return e;
+    LK_TRY(fits(multi_scale ? "MS-SSIM" : "SSIM", v, a->h, a->w, a->c, 255));
+    two t = channels(a->px, b->px, true, a->h, a->w, a->c);
+    *out = multi_scale ? ms_ssim_of(v, t, 255, pool)
+         : v->window == UNIFORM7 && !v->whole_map && !v->pool_first ? lk_ssim_bytes7(a, b, v->sample_covariance ? 49.0 / 48 : 1, pool) : ssim_of(v, t, 255, pool);
+    return LK_OK;
 }

@@ -244,12 +244,52 @@ TEST(kid_of_one_set_against_itself_and_against_a_shift) {
     CHECK_OK(lk_kid_draw(90, 2, 40, 3, "a", ix));
     CHECK_OK(lk_kid_draw(120, 2, 40, 3, "b", iy));
     for (int i = 0; i < 40; i++) for (int j = 0; j < i; j++) CHECK(ix[i] != ix[j]);
-    CHECK_OK(lk_kid_subsets(x, 90, y, 120, D, ix, iy, 2, 40, NULL, &same, &sd));
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, D, ix, iy, 2, 40, NULL, NULL, &same, &sd));
     CHECK_CLOSE(same, far.value, 6 * sqrt(far.variance) * 2);
     iy[3] = 120;
-    CHECK_FAILS(lk_kid_subsets(x, 90, y, 120, D, ix, iy, 2, 40, NULL, &same, &sd), "120");
+    CHECK_FAILS(lk_kid_subsets(x, 90, y, 120, D, ix, iy, 2, 40, NULL, NULL, &same, &sd), "120");
     free(x);
     free(y);
+}
+TEST(kid_subsets_by_shared_pairs_and_one_by_one_agree_for_any_threads) {
+    enum { S = 12, M = 60 };                                /* 12 subsets of 60 of 90 and 120: every pair once is cheaper; a repeated entry forbids it */
+    double *x = samples(90, D, 0), *y = samples(120, D, .8), shared[S], alone[S], again[S], mean, sd;
+    int64_t ix[S * M], iy[S * M];
+    lk_pool *pool = lk_pool_new(3);
+    CHECK_OK(lk_kid_draw(90, S, M, 3, "a", ix));
+    CHECK_OK(lk_kid_draw(120, S, M, 3, "b", iy));
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, D, ix, iy, S, M, NULL, shared, &mean, &sd));
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, D, ix, iy, S, M, pool, again, &mean, &sd));
+    CHECK(!memcmp(shared, again, sizeof shared));
+    for (int k = 0; k < S; k++) {
+        CHECK_OK(lk_kid_subsets(x, 90, y, 120, D, ix + k * M, iy + k * M, 1, M, pool, alone + k, &mean, &sd));
+        CHECK_CLOSE(shared[k], alone[k], 1e-12 * fabs(alone[k]));
+        lk_mmd full;
+        double *a = lk_xmalloc(M * D * sizeof *a), *b = lk_xmalloc(M * D * sizeof *b);
+        for (int i = 0; i < M; i++) { memcpy(a + i * D, x + ix[k * M + i] * D, D * sizeof *a); memcpy(b + i * D, y + iy[k * M + i] * D, D * sizeof *b); }
+        CHECK_OK(lk_kid_full(a, M, b, M, D, NULL, &full));  /* of a subset, the U-statistic of its samples */
+        CHECK_CLOSE(alone[k], full.value, 1e-12 * fabs(full.value));
+        free(a);
+        free(b);
+    }
+    lk_pool_free(pool);
+    free(x);
+    free(y);
+}
+TEST(ssim_of_bytes_is_that_of_their_values) {
+    for (int c = 1; c <= 3; c += 2) for (int w = 7; w < 60; w += 13) {
+        lk_image a = picture(w, 41 - w / 3, c, 1), b = picture(w, 41 - w / 3, c, 1);
+        int64_t n = (int64_t)a.w * a.h * c;
+        double *x = lk_xmalloc((size_t)n * sizeof *x), *y = lk_xmalloc((size_t)n * sizeof *y), v, d;
+        for (int64_t i = 0; i < n; i++) { b.px[i] = (uint8_t)(b.px[i] / 2 + i % 90); x[i] = a.px[i]; y[i] = b.px[i]; }
+        CHECK_OK(lk_ssim_images(lk_ssim_find("skimage"), false, &a, &b, NULL, &v));
+        CHECK_OK(lk_ssim(lk_ssim_find("skimage"), x, y, a.h, a.w, c, 255, NULL, &d));
+        CHECK_CLOSE(v, d, 1e-12);
+        free(x);
+        free(y);
+        lk_image_free(&a);
+        lk_image_free(&b);
+    }
 }
 TEST(precision_and_recall_are_not_swapped) {
     double real[40], fake[40];                              /* the fakes cover one of two clusters: precise, half recalled */

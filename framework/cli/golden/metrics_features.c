@@ -85,7 +85,7 @@ static lk_err subset_value(lk_metric_row *r, const two_sets *s) {
     if (!a || !b || a->rank != 2 || a->numel != b->numel) return lk_error(LK_EINPUT, "the row's subset indices are not stored");
     int64_t *ia = lk_golden_i64(a), *ib = lk_golden_i64(b), which = -1;
     double *values = lk_xmalloc((size_t)a->d[0] * sizeof *values), mean, sd;
-    lk_err e = lk_kid_subsets(s->x, s->n, s->y, s->m, s->d, ia, ib, a->d[0], a->d[1], values, &mean, &sd);
+    lk_err e = lk_kid_subsets(s->x, s->n, s->y, s->m, s->d, ia, ib, a->d[0], a->d[1], r->table->run->pool, values, &mean, &sd);
     sscanf(r->last, "subset%ld", &which);
     if (!e && which >= a->d[0]) e = lk_error(LK_EINPUT, "subset %ld of %lld", (long)which, (long long)a->d[0]);
     if (!e) e = one(r, says(r, "poly_mmd") && which >= 0 ? values[which] : says(r, "ddof 0") ? sd : mean);
