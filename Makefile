@@ -217,6 +217,7 @@ zoo-check: all
 bench: all $(FIXTURE)
 	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
 	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
+	@BUILD=$(BUILD) bash tests/bench/bench_metrics.sh
 fuzz: ; @bash tests/fuzz/fuzz.sh
 soak: $(BUILD)/tests/harness/test_kill ; @BUILD=$(BUILD) bash tests/harness/soak.sh
 paper: ; @sh paper/build.sh $(if $(draft),draft)
