@@ -6,6 +6,7 @@
 
 struct lk_sampler {
     const lk_zoo *zoo; lk_pool *pool; int batch;
+    bool guided;                                                                   /* else the conditional half alone goes through the UNet */
     lk_graph *g; lk_exec *x; lk_val sample, timestep, context, guidance, out;      /* [B,...] latents; [2B]; [2B,T,D]; []; [B,...] */
     lk_graph *text; lk_exec *text_x; lk_val ids, hidden;                           /* one caption at a time */
 };
@@ -20,32 +21,40 @@ static lk_err build_text(lk_sampler *s) {
     LK_TRY(lk_exec_new(s->text, &s->hidden, 1, (lk_exec_opts){.pool = s->pool}, &s->text_x));
     return lk_weights_bind(s->text_x, s->zoo->clip_weights, "", only_text);
 }
-static lk_err build_unet(lk_sampler *s, lk_adapter *adapter) {
+static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n) {
     lk_graph *g = s->g = lk_graph_new();
     lk_net net = lk_net_root(g);
-    lk_adapter *const adapters[1] = {adapter};
-    if (adapter) { net.adapters = adapters; net.n_adapters = 1; }
-    int64_t b = s->batch, w = s->zoo->text.hidden;
+    net.adapters = adapters;
+    net.n_adapters = n;
+    int64_t b = s->batch, w = s->zoo->text.hidden, rows = s->guided ? 2 * b : b;
     s->sample = lk_input(g, "sample", LK_F32, LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID));
-    s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(2 * b));
-    s->context = lk_input(g, "context", LK_F32, LK_SHAPE(2 * b, LK_ZOO_TOKENS, w));
-    s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
-    lk_val both = lk_concat(g, (lk_val[]){s->sample, s->sample}, 2, 0);
-    lk_val m = lk_unet2d(&net, &s->zoo->unet, both, s->timestep, s->context, LK_UNET_PLAIN);
-    lk_val without = lk_slice(g, m, 0, 0, b), with = lk_slice(g, m, 0, b, 2 * b);
-    s->out = lk_lerp(g, without, with, s->guidance);
+    s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(rows));
+    s->context = lk_input(g, "context", LK_F32, LK_SHAPE(rows, LK_ZOO_TOKENS, w));
+    if (s->guided) {
+        s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
+        lk_val both = lk_concat(g, (lk_val[]){s->sample, s->sample}, 2, 0);
+        lk_val m = lk_unet2d(&net, &s->zoo->unet, both, s->timestep, s->context, LK_UNET_PLAIN);
+        lk_val without = lk_slice(g, m, 0, 0, b), with = lk_slice(g, m, 0, b, 2 * b);
+        s->out = lk_lerp(g, without, with, s->guidance);
+    } else s->out = lk_unet2d(&net, &s->zoo->unet, s->sample, s->timestep, s->context, LK_UNET_PLAIN);
     LK_TRY(lk_graph_error(g));
     LK_TRY(lk_exec_new(g, &s->out, 1, (lk_exec_opts){.pool = s->pool}, &s->x));
     return lk_weights_bind(s->x, s->zoo->unet_weights, "", NULL);
 }
-lk_err lk_sampler_new(const lk_zoo *z, lk_adapter *adapter, int batch, lk_pool *pool, lk_sampler **out) {
+static lk_err sampler_new(const lk_zoo *z, bool guided, lk_adapter *const *adapters, int n, int batch, lk_pool *pool, lk_sampler **out) {
     lk_sampler *s = lk_xcalloc(1, sizeof *s);
-    *s = (lk_sampler){.zoo = z, .pool = pool, .batch = batch};
+    *s = (lk_sampler){.zoo = z, .pool = pool, .batch = batch, .guided = guided};
     lk_err e = build_text(s);
-    if (!e) e = build_unet(s, adapter);
+    if (!e) e = build_unet(s, adapters, n);
     if (e) { lk_sampler_free(s); return e; }
     *out = s;
     return LK_OK;
+}
+lk_err lk_sampler_new(const lk_zoo *z, lk_adapter *adapter, int batch, lk_pool *pool, lk_sampler **out) {
+    return sampler_new(z, true, &adapter, adapter ? 1 : 0, batch, pool, out);
+}
+lk_err lk_sampler_new_plain(const lk_zoo *z, lk_adapter *const *adapters, int n, int batch, lk_pool *pool, lk_sampler **out) {
+    return sampler_new(z, false, adapters, n, batch, pool, out);
 }
 void lk_sampler_free(lk_sampler *s) {
     if (!s) return;
@@ -66,8 +75,9 @@ static lk_err encode(lk_sampler *s, const char *text, float *context) {
 }
 static lk_err model_output(lk_sampler *s, double t, const float *x, float *out) {
     float times[512];
-    for (int i = 0; i < 2 * s->batch; i++) times[i] = (float)t;
-    LK_TRY(lk_exec_set(s->x, s->timestep, times, 2 * s->batch));
+    int rows = s->guided ? 2 * s->batch : s->batch;
+    for (int i = 0; i < rows; i++) times[i] = (float)t;
+    LK_TRY(lk_exec_set(s->x, s->timestep, times, rows));
     LK_TRY(lk_exec_set(s->x, s->sample, x, (int64_t)s->batch * LK_ZOO_LATENT_SIZE));
     LK_TRY(lk_exec_run(s->x));
     return lk_exec_get(s->x, s->out, out, (int64_t)s->batch * LK_ZOO_LATENT_SIZE);
@@ -81,39 +91,54 @@ typedef struct { lk_scheduler *scheduler; lk_sampling how; int begin; uint64_t s
 static lk_err run_chain(lk_sampler *s, const chain *c, uint32_t first, float *x) {
     int64_t size = (int64_t)s->batch * LK_ZOO_LATENT_SIZE;
     const double *t = lk_scheduler_timesteps(c->scheduler);
-    float *m = lk_xmalloc(sizeof(float) * (size_t)size), *noise = lk_xmalloc(sizeof(float) * (size_t)size);
+    float *m = lk_xmalloc(sizeof(float) * (size_t)size), *noise = lk_xmalloc(sizeof(float) * (size_t)size), *scaled = lk_xmalloc(sizeof(float) * (size_t)size);
     lk_err e = LK_OK;
     for (int i = c->begin; i < c->how.steps && !e; i++) {
         bool noisy = lk_scheduler_needs_noise(c->scheduler, i, c->how.eta);
         for (int b = 0; b < s->batch && noisy; b++) draw(c->seed, "sample.step", (uint64_t)i, first + (uint32_t)b, noise + (size_t)b * LK_ZOO_LATENT_SIZE);
-        e = model_output(s, t[i], x, m);
+        lk_scheduler_scale_model_input(c->scheduler, i, x, size, scaled);
+        e = model_output(s, t[i], scaled, m);
         if (!e) e = lk_scheduler_step(c->scheduler, i, m, x, size, noisy ? noise : NULL, c->how.eta, x, NULL);
     }
-    free(m); free(noise);
+    free(m); free(noise); free(scaled);
+    return e;
+}
+/* The zoo's schedule as another class reads it: the keys that all share. */
+static lk_err scheduler_of(const char *cls, lk_scheduler **out) {
+    static const char *const shared[] = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "timestep_spacing", NULL};
+    if (!cls || !strcmp(cls, "DDIMScheduler")) return lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, out);
+    json_t *all, *some = json_object();
+    lk_err e = lk_json_parse(lk_zoo_scheduler, strlen(lk_zoo_scheduler), "lk_zoo_scheduler", &all);
+    for (int i = 0; shared[i] && !e; i++) json_object_set(some, shared[i], json_object_get(all, shared[i]));
+    if (!e) { json_decref(all); e = lk_scheduler_new(cls, some, out); }
+    json_decref(some);
     return e;
 }
 lk_err lk_sample_from(lk_sampler *s, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling how, double strength, const float *start, float *latents) {
     chain c = {.how = how, .seed = seed};
     if (how.steps < 1) return lk_error(LK_EINPUT, "%d sampling steps: expected at least 1", how.steps);
-    LK_TRY(lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &c.scheduler));
+    if (!s->guided && how.guidance != 1) return lk_error(LK_EINPUT, "guidance %g on a sampler without the unconditional half: expected 1", how.guidance);
+    LK_TRY(scheduler_of(how.scheduler, &c.scheduler));
     int64_t w = (int64_t)LK_ZOO_TOKENS * s->zoo->text.hidden;
     float *context = lk_xcalloc((size_t)(2 * s->batch * w), sizeof(float)), *x = lk_xcalloc((size_t)s->batch * LK_ZOO_LATENT_SIZE, sizeof(float));
     lk_err e = lk_scheduler_set_timesteps(c.scheduler, how.steps, (lk_timestep_opts){0});
-    if (!e) e = lk_exec_set_scalar(s->x, s->guidance, how.guidance);
+    if (!e && s->guided) e = lk_exec_set_scalar(s->x, s->guidance, how.guidance);
     if (start) c.begin = how.steps - (int)(strength * how.steps + 0.5);
-    double alpha = 0, sigma = 1;
+    double alpha = 0, sigma = e ? 1 : lk_scheduler_init_noise_sigma(c.scheduler);
     if (!e && start && c.begin < how.steps) e = lk_scheduler_marginal(c.scheduler, lk_scheduler_timesteps(c.scheduler)[c.begin], &alpha, &sigma);
-    for (int b = 0; b < s->batch && !e; b++) e = encode(s, "", context + b * w);
+    int64_t rows = s->guided ? 2 * s->batch : s->batch;
+    for (int b = 0; b < s->batch && !e && s->guided; b++) e = encode(s, "", context + b * w);
     for (int at = 0; at < n && !e; at += s->batch) {
         int k = n - at < s->batch ? n - at : s->batch;
         for (int b = 0; b < s->batch && !e; b++) {
             float *xb = x + (size_t)b * LK_ZOO_LATENT_SIZE;
-            e = encode(s, prompts[at + (b < k ? b : 0)], context + (s->batch + b) * w);
+            e = encode(s, prompts[at + (b < k ? b : 0)], context + (rows - s->batch + b) * w);
             draw(seed, "sample.noise", 0, first + (uint32_t)(at + b), xb);
+            for (int j = 0; j < LK_ZOO_LATENT_SIZE && !start && sigma != 1; j++) xb[j] *= (float)sigma;
             for (int j = 0; j < LK_ZOO_LATENT_SIZE && start && b < k; j++)
                 xb[j] = (float)alpha * start[(size_t)(at + b) * LK_ZOO_LATENT_SIZE + (size_t)j] + (float)sigma * xb[j];
         }
-        if (!e) e = lk_exec_set(s->x, s->context, context, 2 * s->batch * w);
+        if (!e) e = lk_exec_set(s->x, s->context, context, rows * w);
         if (!e) e = run_chain(s, &c, first + (uint32_t)at, x);
         if (!e) memcpy(latents + (size_t)at * LK_ZOO_LATENT_SIZE, x, sizeof(float) * (size_t)k * LK_ZOO_LATENT_SIZE);
     }

@@ -9,9 +9,13 @@ typedef struct lk_sampler lk_sampler;
 /* adapter: built into the sampler's own graph (NULL: the base alone); set its params through lk_sampler_exec before sampling.
  * batch: pictures at a time; twice as many go through the UNet. */
 lk_err   lk_sampler_new(const lk_zoo *, lk_adapter *, int batch, lk_pool *, lk_sampler **);
+/* Without the unconditional half, at half the cost: guidance must be 1 (a student has it baked in). several: adapters applied in order. */
+lk_err   lk_sampler_new_plain(const lk_zoo *, lk_adapter *const *several, int n, int batch, lk_pool *, lk_sampler **);
 void     lk_sampler_free(lk_sampler *);
 lk_exec *lk_sampler_exec(const lk_sampler *);
-typedef struct { int steps; double guidance, eta; } lk_sampling;
+/* scheduler: class name of one that can read the zoo's schedule (DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler,
+ * LCMScheduler); NULL: DDIM. All trailing. */
+typedef struct { int steps; double guidance, eta; const char *scheduler; } lk_sampling;
 /* n prompts -> latents [n][8][16][16]. Picture i starts from noise of stream "sample.noise", key (seed, sample first + i): the same for any
  * batch size, and shared by whoever asks for the same seed and index. */
 lk_err lk_sample(lk_sampler *, const char *const *prompts, int n, uint64_t seed, uint32_t first, lk_sampling, float *latents);
