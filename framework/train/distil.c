@@ -83,7 +83,7 @@ static lk_err allocate(lk_distiller *d, int stage) {
     if (s->fake) LK_TRY(lk_adapter_init(s->fake, s->x, d->seed));
     if (st->kind == LK_DISTIL_ADVERSARIAL) LK_TRY(lk_discriminator_start(s->x, d->zoo->unet_weights, "critic/", d->seed + (uint64_t)stage));   /* anew at every stage */
     lk_distil_teacher *t = st->base_teacher ? &d->guided : &d->plain;
-    if (!t->g) LK_TRY(lk_distil_teacher_new(d->zoo, d->plan.rank, d->plan.batch, st->base_teacher, d->pool, t));
+    if (!t->g) LK_TRY(lk_distil_teacher_new(d->zoo, st->base_teacher ? 0 : d->plan.rank, d->plan.batch, st->base_teacher || st->guided_student, d->pool, t));
     if (st->base_teacher) return LK_OK;
     const lk_val *params;
     int n = lk_adapter_params(d->plain.adapter, d->plain.g, &params);

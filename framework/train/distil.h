@@ -22,6 +22,7 @@ typedef struct {
     int iterations;
     double guidance_lo, guidance_hi;  /* of the teacher, drawn uniformly a step (LCM); equal: fixed; 1: none */
     bool base_teacher;            /* the base teaches; else the student as the stage before left it */
+    bool guided_student;          /* guidance above 1 from a student's own unconditional branch: twice baked in if it has it already */
     bool keep_teacher;            /* skip-level: the teacher of the stage before goes on teaching */
     bool pure_noise;              /* the first timestep starts from noise alone, as sampling does */
     bool conditional;             /* critic: sees where the step began */

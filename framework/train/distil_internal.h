@@ -8,7 +8,7 @@ typedef struct {
     lk_graph *g; lk_exec *x; lk_adapter *adapter; int batch; bool guided;
     lk_val sample, timestep, context, guidance, out;
 } lk_distil_teacher;
-lk_err lk_distil_teacher_new(const lk_zoo *, int rank, int batch, bool guided, lk_pool *, lk_distil_teacher *);
+lk_err lk_distil_teacher_new(const lk_zoo *, int rank /* of the student's adapter; 0: the base */, int batch, bool guided, lk_pool *, lk_distil_teacher *);
 void   lk_distil_teacher_free(lk_distil_teacher *);
 /* context [batch, T, W]; empty [T, W] (guided only). */
 lk_err lk_distil_teacher_context(lk_distil_teacher *, const float *context, const float *empty, double guidance);

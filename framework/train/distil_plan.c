@@ -11,7 +11,8 @@ static lk_err check_stage(const lk_distil_stage *s, int i, int before) {
     if (s->from > 1000) return lk_error(LK_EINPUT, "stage %d (%s): a chain of %d steps; the schedule has 1000", i + 1, kind, s->from);
     if (s->iterations < 1) return lk_error(LK_EINPUT, "stage %d (%s): %d iterations; at least 1", i + 1, kind, s->iterations);
     if (s->guidance_lo < 1 || s->guidance_hi < s->guidance_lo) return lk_error(LK_EINPUT, "stage %d (%s): guidance %g to %g; from 1 (none) upwards", i + 1, kind, s->guidance_lo, s->guidance_hi);
-    if (s->guidance_hi > 1 && !s->base_teacher) return lk_error(LK_EINPUT, "stage %d (%s): guidance %g on a distilled teacher, which has guidance in it already: 1, or let the base teach", i + 1, kind, s->guidance_hi);
+    if (s->guidance_hi > 1 && !s->base_teacher && !s->guided_student) return lk_error(LK_EINPUT, "stage %d (%s): guidance %g on a distilled teacher, which has guidance in it already: 1, let the base teach, or set guided_student", i + 1, kind, s->guidance_hi);
+    if (s->guided_student && s->base_teacher) return lk_error(LK_EINPUT, "stage %d (%s): both the base and a guided student teach: one of them", i + 1, kind);
     if (!s->base_teacher && i == 0) return lk_error(LK_EINPUT, "stage 1 (%s): no student came before it to teach: let the base teach", kind);
     if (!s->base_teacher && !s->keep_teacher && s->from != before && s->kind == LK_DISTIL_MSE)
         return lk_error(LK_EINPUT, "stage %d (%s): its teacher is the student of %d steps that stage %d left, not of %d", i + 1, kind, before, i, s->from);

@@ -7,7 +7,7 @@ lk_err lk_distil_teacher_new(const lk_zoo *z, int rank, int batch, bool guided, 
     lk_graph *g = lk_graph_new();
     *t = (lk_distil_teacher){.g = g, .batch = batch, .guided = guided, .guidance = LK_NONE};
     lk_net net = lk_net_root(g);
-    if (!guided) {
+    if (rank) {
         t->adapter = lk_adapter_new(lk_distil_lora(rank), "teacher/");
         net.adapters = &t->adapter;
         net.n_adapters = 1;
