@@ -1,12 +1,15 @@
-/* Times the LoRA training step of a UNet or an MMDiT (rank 8 on to_q, to_k, to_v, to_out.0; clipped AdamW) for tests/bench/bench_step.sh,
- * which asks a peer the same in turn. Weights are drawn, not loaded.
- *   usage:  bench_step MODEL THREADS [batch=8] [size=16] [mem=MiB]        MODEL: a UNet's channels (64,128,256) or mmdit (6 blocks of width 256)
+/* Times one piece of work on a UNet or an MMDiT for tests/bench/bench_step.sh, which asks a peer the same in turn. Weights are drawn, not loaded.
+ *   usage:  bench_step MODEL THREADS [work=lora] [batch=8] [size=16] [mem=MiB]
+ *             MODEL  a UNet's channels (64,128,256), zoo (models/zoo/unet/config.json) or mmdit (6 blocks of width 256)
+ *             work   lora: a training step of rank 8 on to_q, to_k, to_v, to_out.0, clipped AdamW; full: the same of every weight;
+ *                    sample: 20 DDIM steps with guidance, batch pictures
  *   stdout: "ready" after the first step, then for each line of stdin
  *             a number N   seconds of the median of N steps
  *             memory       bytes planned (packed weights included), peak resident bytes
  *             digest       SHA-256 of the adapter's values
  *             plan         the plan's table */
 #include "models/models.h"
+#include "models/schedulers.h"
 #include "train/train.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,34 +17,33 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { CONTEXT = 128, TOKENS = 77, LATENT = 4, POOLED = 128 };
+enum { TOKENS = 77, POOLED = 128, SAMPLING_STEPS = 20 };
 typedef struct {
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_optimiser *optimiser;
-    lk_val noisy, noise, timestep, text, pooled;
-    int64_t batch, size, step;
+    lk_val noisy, noise, timestep, text, pooled, predicted;
+    int64_t batch, size, step, channels, context, rows;      /* rows: of a model call; with guidance twice the batch */
+    const char *work; lk_unet_config unet; lk_scheduler *scheduler;
     int threads;
 } bench;
+static bool samples(const bench *b) { return !strcmp(b->work, "sample"); }
 
 static lk_unet_config config_of(const char *channels, int64_t size) {
-    lk_unet_config c = {.in_channels = LATENT, .out_channels = LATENT, .sample_size = size, .mid = true, .mid_attn = true, .groups = 32, .eps = 1e-5, .flip_sin_to_cos = true};
+    lk_unet_config c = {.in_channels = 4, .out_channels = 4, .sample_size = size, .mid = true, .mid_attn = true, .groups = 32, .eps = 1e-5, .flip_sin_to_cos = true};
     for (char *at = (char *)channels; *at && c.levels < LK_MAX_LEVELS; at += *at == ',') c.channels[c.levels++] = strtol(at, &at, 10);
     for (int i = 0; i < c.levels; i++) {
-        c.layers[i] = 2; c.heads[i] = 8; c.depth[i] = c.up_depth[i] = 1; c.context[i] = CONTEXT;
+        c.layers[i] = 2; c.heads[i] = 8; c.depth[i] = c.up_depth[i] = 1; c.context[i] = 128;
         c.down_attn[i] = i < c.levels - 1;
         c.up_attn[i] = i > 0;
     }
     c.time_dim = 4 * c.channels[0];
     return c;
 }
-static lk_val predict(bench *b, const lk_net *net, const char *model) {
-    if (strcmp(model, "mmdit")) {
-        lk_unet_config c = config_of(model, b->size);
-        return lk_unet2d(net, &c, b->noisy, b->timestep, b->text, LK_UNET_PLAIN);
-    }
-    lk_dit_config c = {.layers = 6, .heads = 4, .head_dim = 64, .in_channels = LATENT, .out_channels = LATENT, .patch = 2, .joint_dim = CONTEXT, .pooled_dim = POOLED, .caption_dim = 256,
-                       .pos_embed_max = 32, .sample_size = b->size};
-    b->pooled = lk_input(b->g, "pooled", LK_F32, LK_SHAPE(b->batch, POOLED));
-    return lk_sd3_transformer(net, &c, b->noisy, b->text, b->pooled, b->timestep);
+static lk_val predict(bench *b, const lk_net *net, const char *model, lk_val noisy) {
+    if (strcmp(model, "mmdit")) return lk_unet2d(net, &b->unet, noisy, b->timestep, b->text, LK_UNET_PLAIN);
+    lk_dit_config c = {.layers = 6, .heads = 4, .head_dim = 64, .in_channels = b->channels, .out_channels = b->channels, .patch = 2, .joint_dim = b->context, .pooled_dim = POOLED,
+                       .caption_dim = 256, .pos_embed_max = 32, .sample_size = b->size};
+    b->pooled = lk_input(b->g, "pooled", LK_F32, LK_SHAPE(b->rows, POOLED));
+    return lk_sd3_transformer(net, &c, noisy, b->text, b->pooled, b->timestep);
 }
 static float draw(uint64_t *state, float size) {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -49,8 +51,8 @@ static float draw(uint64_t *state, float size) {
 }
 static void fill(float *x, int64_t n, float size, uint64_t seed) { for (int64_t i = 0; i < n; i++) x[i] = draw(&seed, size); }
 
-/* Frozen weights, bound as a file's would be: norms 1 and 0, the rest uniform by fan-in. */
-static lk_err bind_weights(const bench *b) {
+/* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be. */
+static lk_err fill_weights(const bench *b) {
     for (int id = 0; id < lk_graph_count(b->g); id++) {
         const lk_node *n = lk_graph_node(b->g, (lk_val){id});
         if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
@@ -58,29 +60,65 @@ static lk_err bind_weights(const bench *b) {
         float *w = lk_xaligned((size_t)count * sizeof *w);
         if (n->shape.rank > 1) fill(w, count, 1 / __builtin_sqrtf((float)fan), (uint64_t)id);
         else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
-        LK_TRY(lk_exec_bind(b->x, (lk_val){id}, w, count));
+        if (strcmp(b->work, "full")) { LK_TRY(lk_exec_bind(b->x, (lk_val){id}, w, count)); continue; }
+        lk_err e = lk_exec_set(b->x, (lk_val){id}, w, count);
+        free(w);
+        LK_TRY(e);
     }
     return LK_OK;
+}
+/* Every weight of the model so far. */
+static int weights_of(const bench *b, lk_val **out) {
+    int n = 0;
+    *out = lk_alloc(lk_graph_arena(b->g), sizeof **out * (size_t)lk_graph_count(b->g));
+    for (int id = 0; id < lk_graph_count(b->g); id++) {
+        const lk_node *node = lk_graph_node(b->g, (lk_val){id});
+        if (node->op == LK_OP_param && node->mem == LK_MEM_WEIGHT) (*out)[n++] = (lk_val){id};
+    }
+    return n;
+}
+static void build_training(bench *b, const lk_net *net, const char *model) {
+    lk_val loss = lk_mse(b->g, predict(b, net, model, b->noisy), b->noise);
+    const lk_val *params = NULL;
+    lk_val *weights = NULL;
+    int n = b->adapter ? lk_adapter_params(b->adapter, b->g, &params) : weights_of(b, &weights);
+    b->optimiser = lk_optimiser_new(b->g, b->adapter ? params : weights, n, (lk_optimiser_config){.adamw = {.weight_decay = 0.01}, .clip = 1});
+    lk_optimiser_add_loss(b->optimiser, loss);
+    lk_optimiser_finish(b->optimiser);
+}
+/* One model call of a chain: [without | with] text in one batch, joined by the guidance scale. */
+static void build_sampling(bench *b, const lk_net *net, const char *model) {
+    lk_val both = predict(b, net, model, lk_concat(b->g, (lk_val[]){b->noisy, b->noisy}, 2, 0));
+    b->predicted = lk_lerp(b->g, lk_slice(b->g, both, 0, 0, b->batch), lk_slice(b->g, both, 0, b->batch, b->rows), lk_scalar(b->g, 7.5));
 }
 static lk_err build(bench *b, const char *model, int64_t memory) {
     static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
     lk_graph *g = b->g = lk_graph_new();
-    lk_shape latent = LK_SHAPE(b->batch, LATENT, b->size, b->size);
-    b->adapter = lk_adapter_new((lk_lora_config){.r = 8, .alpha = 8, .targets = targets}, "");
+    b->channels = 4; b->context = 128; b->rows = samples(b) ? 2 * b->batch : b->batch;
+    if (!strcmp(model, "zoo")) {
+        LK_TRY(lk_unet_config_load("models/zoo/unet/config.json", &b->unet));
+        b->channels = b->unet.in_channels; b->context = b->unet.context[b->unet.levels - 1];
+    } else b->unet = config_of(model, b->size);
+    lk_shape latent = LK_SHAPE(b->batch, b->channels, b->size, b->size);
     lk_net net = lk_net_root(g);
-    net.adapters = &b->adapter; net.n_adapters = 1;
-    b->noisy = lk_input(g, "noisy", LK_F32, latent); b->noise = lk_input(g, "noise", LK_F32, latent);
-    b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->batch)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->batch, TOKENS, CONTEXT));
-    lk_val loss = lk_mse(g, predict(b, &net, model), b->noise);
-    const lk_val *params;
-    int n = lk_adapter_params(b->adapter, g, &params);
-    b->optimiser = lk_optimiser_new(g, params, n, (lk_optimiser_config){.adamw = {.weight_decay = 0.01}, .clip = 1});
-    lk_optimiser_add_loss(b->optimiser, loss);
-    lk_optimiser_finish(b->optimiser);
-    lk_val out[] = {lk_optimiser_loss(b->optimiser), lk_optimiser_grad_norm(b->optimiser)};
-    LK_TRY(lk_exec_new(g, out, 2, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
-    LK_TRY(bind_weights(b));
-    return lk_adapter_init(b->adapter, b->x, 1);
+    if (!strcmp(b->work, "lora")) {
+        b->adapter = lk_adapter_new((lk_lora_config){.r = 8, .alpha = 8, .targets = targets}, "");
+        net.adapters = &b->adapter; net.n_adapters = 1;
+    }
+    b->noisy = lk_input(g, "noisy", LK_F32, latent);
+    b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->rows)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->rows, TOKENS, b->context));
+    if (samples(b)) {
+        build_sampling(b, &net, model);
+        LK_TRY(lk_scheduler_parse("DDIMScheduler", "{}", &b->scheduler));
+        LK_TRY(lk_scheduler_set_timesteps(b->scheduler, SAMPLING_STEPS, (lk_timestep_opts){0}));
+    } else {
+        b->noise = lk_input(g, "noise", LK_F32, latent);
+        build_training(b, &net, model);
+    }
+    lk_val trained[] = {samples(b) ? b->predicted : lk_optimiser_loss(b->optimiser), samples(b) ? LK_NONE : lk_optimiser_grad_norm(b->optimiser)};
+    LK_TRY(lk_exec_new(g, trained, samples(b) ? 1 : 2, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
+    LK_TRY(fill_weights(b));
+    return b->adapter ? lk_adapter_init(b->adapter, b->x, 1) : LK_OK;
 }
 static lk_err set(const bench *b, lk_val v, float size, uint64_t seed) {
     int64_t n = lk_numel(lk_shape_of(b->g, v));
@@ -90,9 +128,26 @@ static lk_err set(const bench *b, lk_val v, float size, uint64_t seed) {
     free(x);
     return e;
 }
+static lk_err chain(bench *b) {
+    int64_t n = b->batch * b->channels * b->size * b->size;
+    float *x = lk_xmalloc((size_t)n * sizeof *x), *out = lk_xmalloc((size_t)n * sizeof *out), t[128];
+    lk_err e = set(b, b->text, 1.7f, 7);
+    fill(x, n, 1.7f, (uint64_t)b->step++);
+    for (int i = 0; i < SAMPLING_STEPS && !e; i++) {
+        for (int64_t r = 0; r < b->rows; r++) t[r] = (float)lk_scheduler_timesteps(b->scheduler)[i];
+        e = lk_exec_set(b->x, b->timestep, t, b->rows);
+        if (!e) e = lk_exec_set(b->x, b->noisy, x, n);
+        if (!e) e = lk_exec_run(b->x);
+        if (!e) e = lk_exec_get(b->x, b->predicted, out, n);
+        if (!e) e = lk_scheduler_step(b->scheduler, i, out, x, n, NULL, 0, x, NULL);
+    }
+    free(x); free(out);
+    return e;
+}
 static lk_err one_step(bench *b) {
-    float t[64];
-    for (int64_t i = 0; i < b->batch && i < 64; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
+    float t[128];
+    if (samples(b)) return chain(b);
+    for (int64_t i = 0; i < b->batch; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
     LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step)); LK_TRY(set(b, b->noise, 1.7f, (uint64_t)b->step + 1000)); LK_TRY(set(b, b->text, 1.7f, 7));
     if (lk_ok(b->pooled)) LK_TRY(set(b, b->pooled, 1.7f, 8));
     LK_TRY(lk_exec_set(b->x, b->timestep, t, b->batch));
@@ -117,7 +172,7 @@ static lk_err timed(bench *b, int n) {
 }
 static lk_err digest(const bench *b) {
     const lk_val *params;
-    int n = lk_adapter_params(b->adapter, b->g, &params);
+    int n = b->adapter ? lk_adapter_params(b->adapter, b->g, &params) : 0;
     lk_sha256 s;
     char hex[65];
     lk_sha256_init(&s);
@@ -151,13 +206,18 @@ static lk_err answer(bench *b, char *line) {
     lk_arena_free(a);
     return LK_OK;
 }
-static int64_t option(int argc, char **argv, const char *name, int64_t otherwise) {
-    for (int i = 3; i < argc; i++) if (lk_starts(argv[i], name)) return strtol(argv[i] + strlen(name), NULL, 10);
+static const char *text_option(int argc, char **argv, const char *name, const char *otherwise) {
+    for (int i = 3; i < argc; i++) if (lk_starts(argv[i], name)) return argv[i] + strlen(name);
     return otherwise;
 }
+static int64_t option(int argc, char **argv, const char *name, int64_t otherwise) {
+    const char *text = text_option(argc, argv, name, NULL);
+    return text ? strtol(text, NULL, 10) : otherwise;
+}
 int main(int argc, char **argv) {
-    if (argc < 3) { fprintf(stderr, "usage: bench_step MODEL THREADS [batch=8] [size=16] [mem=MiB]\n"); return 2; }
-    bench b = {.pooled = LK_NONE, .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    if (argc < 3) { fprintf(stderr, "usage: bench_step MODEL THREADS [work=lora|full|sample] [batch=8] [size=16] [mem=MiB]\n"); return 2; }
+    bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    if (b.batch < 1 || b.batch > 64) { fprintf(stderr, "batch=%lld: it is 1 to 64\n", (long long)b.batch); return 2; }
     lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
     if (!e) e = one_step(&b);
     if (e) return lk_err_report(e);

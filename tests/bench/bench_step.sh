@@ -1,10 +1,12 @@
 #!/bin/bash
-# Training steps beside diffusers + PEFT: both sides asked in turn within one run, medians of ROUNDS, on the same threads.
-# Three rows a model: seconds a step, memory (peak resident bytes of the process), start of the process to the end of its first step.
+# Training steps and sampling beside diffusers + PEFT: all sides asked in turn within one run, medians of ROUNDS, on the same threads.
+# Three rows a piece of work: seconds, memory (peak resident bytes of the process), start of the process to the end of its first step.
+# LoRA steps are held to the better of eager and torch.compile.
 #   LK_THREADS (2; with 1 the times are the thread's own)  LK_PEERS=python with torch, diffusers, peft (or build/peers, made by tests/peers/setup.sh)  ROUNDS (3)  STEPS (5)
+#   COMPILE=0 leaves torch.compile out (it compiles for minutes)  ONLY=PATTERN: works whose name matches
 # A row: name, ours, peer, ratio ours/peer, target, then PASS, SHORT or SKIP (no peer found).
 cd "$(dirname "$0")/../.." || exit 1
-BUILD=${BUILD:-build}; ROUNDS=${ROUNDS:-3}; STEPS=${STEPS:-5}; ONLY=${ONLY:-.}
+BUILD=${BUILD:-build}; ROUNDS=${ROUNDS:-3}; STEPS=${STEPS:-5}; ONLY=${ONLY:-.}; COMPILE=${COMPILE:-1}
 threads=${LK_THREADS:-2}
 bench=$BUILD/tests/bench/bench_step
 mkdir -p "${bench%/*}"
@@ -22,37 +24,58 @@ row() {
         printf "%-44s %10.3f %10.3f %6.3f %6.2f  %s\n", name, ours, peer, r, target, (r <= target ? "PASS" : "SHORT") }'
 }
 median() { tr ' ' '\n' <<<"$*" | grep . | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+mib() { awk -v b="$1" 'BEGIN { printf "%.1f", b / 1048576 }'; }
 now() { date +%s.%N; }
 seconds() { awk -v a="$1" -v b="$2" 'BEGIN { print b - a }'; }
 
-# name, model as bench_step.c reads it, target of time; memory is held to 0.3, the start to 0.05
+# ask FD_IN FD_OUT LINE: the answer, nothing if that side has ended
+ask() { echo "$3" >&"$1" 2>/dev/null && read -r -t 900 line <&"$2" && echo "$line"; }
+
+# work name, model and work as bench_step.c reads them, pictures, target of time, target of memory ("-": no row)
 compare() {
-    local kind=unet channels=$2 ours= peer=- t0 first_ours first_peer=- rss_ours rss_peer=- planned pipes
-    [ "$channels" = mmdit ] && kind=mmdit
-    pipes=$(mktemp -d); mkfifo "$pipes"/{ours,peer}.{in,out}
+    grep -qiE -- "$ONLY" <<<"step $1" || return 0
+    local name=$1 model=$2 work=$3 batch=$4 target=$5 memory=$6 ours= eager= compiled= t0 first_ours first_peer=- rss_ours rss_peer=- planned pipes peer=- n=$STEPS t
+    local args="$model $threads --work $work --batch $batch" with=
+    [ -n "$python" ] && with=1
+    [ "$work" = sample ] && n=1
+    pipes=$(mktemp -d); mkfifo "$pipes"/{ours,peer,fast}.{in,out}
     t0=$(now)
-    "$bench" "$channels" "$threads" <"$pipes/ours.in" >"$pipes/ours.out" & exec 3>"$pipes/ours.in" 4<"$pipes/ours.out"
-    read -r line <&4; first_ours=$(seconds "$t0" "$(now)")
-    if [ -n "$python" ]; then
-        peer=; t0=$(now)
-        "$python" tests/bench/peer_step.py "$kind" "$channels" "$threads" <"$pipes/peer.in" >"$pipes/peer.out" 2>/dev/null & exec 5>"$pipes/peer.in" 6<"$pipes/peer.out"
+    "$bench" "$model" "$threads" "work=$work" "batch=$batch" <"$pipes/ours.in" >"$pipes/ours.out" & exec 3>"$pipes/ours.in" 4<"$pipes/ours.out"
+    read -r line <&4 || { echo "$name: bench_step ended"; return 1; }
+    first_ours=$(seconds "$t0" "$(now)")
+    if [ -n "$with" ]; then
+        t0=$(now)
+        "$python" tests/bench/peer_step.py $args <"$pipes/peer.in" >"$pipes/peer.out" 2>/dev/null & exec 5>"$pipes/peer.in" 6<"$pipes/peer.out"
         read -r line <&6; first_peer=$(seconds "$t0" "$(now)")
+        if [ "$COMPILE$work" = 1lora ]; then
+            "$python" tests/bench/peer_step.py $args --compile <"$pipes/fast.in" >"$pipes/fast.out" 2>/dev/null & exec 7>"$pipes/fast.in" 8<"$pipes/fast.out"
+            read -r -t 900 line <&8 || echo "    torch.compile did not finish its first step"
+        fi
     fi
     for ((round = 0; round <= ROUNDS; round++)); do
-        echo "$STEPS" >&3; read -r t <&4; [ "$round" -gt 0 ] && ours="$ours $t"
-        if [ -n "$python" ]; then echo "$STEPS" >&5; read -r t <&6; [ "$round" -gt 0 ] && peer="$peer $t"; fi
+        t=$(ask 3 4 "$n"); [ "$round" -gt 0 ] && ours="$ours $t"
+        [ -n "$with" ] || continue
+        t=$(ask 5 6 "$n"); [ "$round" -gt 0 ] && eager="$eager $t"
+        if { true >&7; } 2>/dev/null; then t=$(ask 7 8 "$n"); [ "$round" -gt 0 ] && compiled="$compiled $t"; fi
     done
-    echo memory >&3; read -r planned rss_ours <&4; exec 3>&- 4<&-
-    if [ -n "$python" ]; then echo memory >&5; read -r line rss_peer <&6; exec 5>&- 6<&-; fi
+    read -r planned rss_ours < <(ask 3 4 memory)
+    if [ -n "$with" ]; then read -r line rss_peer < <(ask 5 6 memory); fi
+    exec 3>&- 4<&- 5>&- 6<&- 7>&- 8<&-
     rm -rf "$pipes"
-    [ "$peer" = - ] || { peer=$(median "$peer"); rss_peer=$(awk -v b="$rss_peer" 'BEGIN { print b / 1048576 }'); }
-    row "LoRA step $1 $channels, s" "$(median "$ours")" "$peer" "$3"
-    row "LoRA step $1 $channels, MiB resident" "$(awk -v b="$rss_ours" 'BEGIN { print b / 1048576 }')" "$rss_peer" 0.3
-    row "LoRA step $1 $channels, s to first step" "$first_ours" "$first_peer" 0.05
-    awk -v b="$planned" 'BEGIN { printf "%-44s %10.3f\n", "    planned MiB, weights included", b / 1048576 }'
+    if [ -n "$with" ]; then
+        peer=$(median "$eager"); rss_peer=$(mib "$rss_peer")
+        [ "$COMPILE$work" = 1lora ] && printf '%-44s %10s %10s\n' "    peer eager, torch.compile, s" "$peer" "$(median "$compiled")"
+        peer=$( { echo "$peer"; median "$compiled"; } | grep . | sort -g | head -n 1)
+    fi
+    row "$name, s" "$(median "$ours")" "$peer" "$target"
+    [ "$memory" = - ] || row "$name, MiB resident" "$(mib "$rss_ours")" "$rss_peer" "$memory"
+    row "$name, s to the first" "$first_ours" "$first_peer" 0.05
+    printf '%-44s %10s\n' "    planned MiB, weights included" "$(mib "$planned")"
 }
 printf '%-44s %10s %10s %6s %6s  (%s threads)\n' name ours peer ratio target "$threads"
-grep -qE -- "$ONLY" <<<"step unet 64,128,256" && compare UNet 64,128,256 0.5
-grep -qE -- "$ONLY" <<<"step unet 32,64,128" && compare UNet 32,64,128 0.25
-grep -qE -- "$ONLY" <<<"step mmdit" && compare MMDiT mmdit 0.5
+compare "LoRA step UNet 64,128,256" 64,128,256 lora 8 0.5 0.3
+compare "LoRA step UNet 32,64,128" 32,64,128 lora 8 0.25 0.3
+compare "LoRA step MMDiT 6x256" mmdit lora 8 0.5 0.3
+compare "full step zoo UNet" zoo full 8 0.6 -
+compare "20 DDIM steps zoo UNet" zoo sample 4 0.5 -
 exit 0
