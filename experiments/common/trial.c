@@ -42,7 +42,7 @@ lk_personalise_opts lk_trial_training(lk_ctx *c) {
     int steps = (int)lk_ctx_int(c, "steps");
     return (lk_personalise_opts){.steps = steps, .batch = (int)lk_ctx_int(c, "batch"), .lr = lk_ctx_real(c, "lr"), .warmup = steps < 40 ? 1 : 20, .caption_dropout = 0.1, .weight_decay = 0.01, .clip = 1};
 }
-static lk_sampling sampling(lk_ctx *c) { return (lk_sampling){(int)lk_ctx_int(c, "sample_steps"), lk_ctx_real(c, "guidance"), 0}; }
+lk_sampling lk_trial_sampling(lk_ctx *c) { return (lk_sampling){(int)lk_ctx_int(c, "sample_steps"), lk_ctx_real(c, "guidance"), 0}; }
 
 /* ---- training ------------------------------------------------------------------------------------------ */
 static lk_err save_state(void *exec, int64_t step, const char *path) { return lk_checkpoint_save(exec, step, path); }
@@ -130,8 +130,7 @@ static lk_err diversity(lk_trial *t, const float *frames, int n) {
     lk_run_final(run, "feature_distance", distance / pairs);
     return LK_OK;
 }
-/* Scores n frames whose captions (without token) are given. */
-static lk_err score(lk_trial *t, const float *frames, int n, const char *const *captions, bool leave_out) {
+lk_err lk_trial_score(lk_trial *t, const float *frames, int n, const char *const *captions, bool leave_out) {
     lk_run *run = lk_ctx_run(t->c);
     int dim = (int)t->studio.zoo.text.projection;
     lk_likeness_score *s = lk_xcalloc((size_t)n, sizeof *s);
@@ -161,7 +160,7 @@ static lk_err reconstruction(lk_trial *t) {
     float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE), *back = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
     double psnr = 0, ssim = 0, *a = lk_xmalloc(sizeof(double) * LK_FRAME_SIZE), *b = lk_xmalloc(sizeof(double) * LK_FRAME_SIZE);
     lk_err e = lk_zoo_encode(&t->studio.zoo, t->studio.pool, p->test.frame, n, latents);
-    if (!e) e = lk_sample_from(t->sampler, p->test_captions, n, lk_ctx_seed(t->c), 1000, sampling(t->c), 0.5, latents, latents);
+    if (!e) e = lk_sample_from(t->sampler, p->test_captions, n, lk_ctx_seed(t->c), 1000, lk_trial_sampling(t->c), 0.5, latents, latents);
     if (!e) e = lk_zoo_decode(&t->studio.zoo, t->studio.pool, latents, n, back);
     if (!e) round_to_bytes(back, (size_t)n * LK_FRAME_SIZE);
     for (int i = 0; i < n && !e; i++) {
@@ -193,18 +192,17 @@ lk_err lk_trial_generated(lk_trial *t) {
         without[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], false);
     }
     float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE), *frames = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
-    lk_err e = lk_sample(t->sampler, with, n, lk_ctx_seed(t->c), 0, sampling(t->c), latents);
+    lk_err e = lk_sample(t->sampler, with, n, lk_ctx_seed(t->c), 0, lk_trial_sampling(t->c), latents);
     if (!e) e = lk_zoo_decode(&t->studio.zoo, t->studio.pool, latents, n, frames);
     if (!e) round_to_bytes(frames, (size_t)n * LK_FRAME_SIZE);
-    if (!e) e = score(t, frames, n, without, false);
+    if (!e) e = lk_trial_score(t, frames, n, without, false);
     if (!e) e = reconstruction(t);
     free(latents); free(frames);
     return e;
 }
 
 /* ---- controls ---------------------------------------------------------------------------------------------- */
-/* The first test photo of each of the next n people of the split. */
-static lk_err strangers(const lk_trial *t, int n, float *frames) {
+lk_err lk_trial_strangers(const lk_trial *t, int n, float *frames) {
     const char *const *names;
     int people = lk_dataset_subjects(t->studio.data, "personal", &names), me = 0;
     while (me < people && strcmp(names[me], t->person.subject)) me++;
@@ -228,7 +226,7 @@ lk_err lk_trial_control(lk_trial *t, const char *control) {
     for (int i = 0; i < n; i++) captions[i] = lk_dataset_at(t->studio.data, own->photo[i])->text;
     memcpy(frames, own->frame, sizeof(float) * (size_t)n * LK_FRAME_SIZE);
     lk_err e = LK_OK;
-    if (impostor) e = strangers(t, n, frames);
+    if (impostor) e = lk_trial_strangers(t, n, frames);
     if (ceiling) {
         float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE);
         e = lk_zoo_encode(&t->studio.zoo, t->studio.pool, frames, n, latents);
@@ -236,7 +234,7 @@ lk_err lk_trial_control(lk_trial *t, const char *control) {
         free(latents);
     }
     round_to_bytes(frames, (size_t)n * LK_FRAME_SIZE);
-    if (!e) e = score(t, frames, n, captions, !copy && !impostor);
+    if (!e) e = lk_trial_score(t, frames, n, captions, !copy && !impostor);
     free(frames); free(captions);
     return e;
 }

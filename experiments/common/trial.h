@@ -27,6 +27,11 @@ lk_err lk_trial_adapter(lk_trial *, int rank);
 lk_err lk_trial_generated(lk_trial *);
 /* Scores a control named "copy", "real", "impostor" or "ceiling" in place of generated pictures. */
 lk_err lk_trial_control(lk_trial *, const char *control);
+/* Scores n frames (0..255, whole numbers) whose captions (without token) are given, writes samples.png. leave_out: picture i is test photo i. */
+lk_err lk_trial_score(lk_trial *, const float *frames, int n, const char *const *captions, bool leave_out);
+/* The first test photo of each of the next n people of the split. */
+lk_err lk_trial_strangers(const lk_trial *, int n, float *frames);
+lk_sampling lk_trial_sampling(lk_ctx *);
 /* For the memory callback: the graphs of one run. */
 lk_err lk_trial_memory(lk_ctx *, int rank);
 #endif

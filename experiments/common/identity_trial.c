@@ -1,0 +1,201 @@
+/* Training in two stages, background damage, the pixel control. */
+#include "experiments/common/identity_trial.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+lk_err lk_id_arm_parse(const char *word, lk_id_arm *a) {
+    static const char form[] = "none, or acc or naive, a weight above 0, then +al (accurate only) and kN for N denoising steps: acc0.25, acc1+al, acc1k4, naive1";
+    *a = (lk_id_arm){.through = 1};
+    if (!strcmp(word, "none")) { a->none = true; return LK_OK; }
+    a->form = lk_starts(word, "naive") ? LK_ID_NAIVE : LK_ID_ACCURATE;
+    const char *s = word + (a->form == LK_ID_NAIVE ? 5 : 3);
+    if (a->form == LK_ID_ACCURATE && !lk_starts(word, "acc")) return lk_error(LK_EINPUT, "id=%s: expected %s", word, form);
+    char *end;
+    a->weight = strtod(s, &end);
+    if (end == s || !(a->weight > 0) || !isfinite(a->weight)) return lk_error(LK_EINPUT, "id=%s: expected %s", word, form);
+    if (lk_starts(end, "+al")) { a->aligned = true; end += 3; }
+    if (*end == 'k') a->through = (int)strtol(end + 1, &end, 10);
+    if (*end || (a->form == LK_ID_NAIVE && (a->aligned || a->through != 1))) return lk_error(LK_EINPUT, "id=%s: expected %s", word, form);
+    return LK_OK;
+}
+static lk_id_opts options(lk_ctx *c, const lk_id_arm *a) {
+    return (lk_id_opts){.form = a->form, .weight = a->weight, .batch = (int)lk_ctx_int(c, "id_batch"), .steps = LK_STUDENT_STEPS, .through = a->through,
+                        .semantic = a->aligned ? 0.6 : 0, .layout = a->aligned ? 0.1 : 0, .gate = a->form == LK_ID_NAIVE ? lk_ctx_real(c, "gate") : 0};
+}
+static lk_err branch_of(lk_trial *t, const lk_id_arm *a, lk_id_branch **b) {
+    float reference[512];
+    int n = (int)lk_ctx_int(t->c, "id_prompts");
+    const char *prompts[LK_TRIAL_PROMPTS];
+    for (int i = 0; i < n; i++) prompts[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], true);
+    LK_TRY(lk_id_reference(t->studio.faces, t->person.ref.frame, t->person.n_ref, reference));
+    return lk_id_branch_new(&t->studio.zoo, options(t->c, a), prompts, n, reference, lk_ctx_seed(t->c), t->studio.pool, b);
+}
+
+/* ---- two stages, one optimiser: the second takes the first's adapter and moments --------------------------------------------- */
+typedef struct { lk_trial *t; int rank; lk_id_arm arm; lk_id_branch *branch; lk_personaliser *p; bool second; } stages;
+static lk_err open_stage(stages *s, bool second) {
+    lk_personalise_opts o = lk_trial_training(s->t->c);
+    lk_references refs = {2 * s->t->person.n_ref, s->t->person.ref_latents, s->t->person.ref_captions};
+    lk_personaliser *before = s->p;
+    s->second = second;
+    if (second && !s->branch) LK_TRY(branch_of(s->t, &s->arm, &s->branch));
+    o.extra = second ? lk_id_branch_loss(s->branch) : NULL;
+    s->p = NULL;
+    lk_err e = lk_personaliser_new(&s->t->studio.zoo, lk_trial_lora(s->rank), o, refs, lk_ctx_seed(s->t->c), s->t->studio.pool, &s->p);
+    if (!e && before) {
+        const char *path = lk_ctx_path(s->t->c, "stage.safetensors");
+        int64_t step;
+        e = lk_checkpoint_save(lk_personaliser_exec(before), 0, path);
+        if (!e) e = lk_checkpoint_load(lk_personaliser_exec(s->p), path, &step);
+        remove(path);
+    }
+    lk_personaliser_free(before);
+    return e;
+}
+static lk_err save_state(void *ctx, int64_t step, const char *path) { return lk_checkpoint_save(lk_personaliser_exec(((stages *)ctx)->p), step, path); }
+static void note_cost(stages *s, int64_t steps, double seconds) {
+    lk_run *run = lk_ctx_run(s->t->c);
+    const double any = 1e12;                                    /* costs are the machine's: recorded, never compared */
+    lk_run_inexact(run, "planned_mb", (double)lk_exec_plan(lk_personaliser_exec(s->p))->arena_bytes / 1e6, any);
+    lk_run_inexact(run, "allocated_mb", (double)lk_exec_bytes(lk_personaliser_exec(s->p)) / 1e6, any);
+    if (steps > 0) lk_run_inexact(run, "step_s", seconds / (double)steps, any);
+}
+static lk_err train(stages *s) {
+    lk_ctx *c = s->t->c;
+    int64_t step = 0, steps = lk_ctx_int(c, "steps"), first = s->arm.none ? steps : lk_ctx_int(c, "first"), timed = 0;
+    bool resumed = lk_ctx_resume(c, &step);
+    LK_TRY(open_stage(s, step >= first && !s->arm.none));
+    if (resumed) LK_TRY(lk_checkpoint_load(lk_personaliser_exec(s->p), lk_ctx_checkpoint_path(c), &step));
+    double began = 0;
+    while (step < steps) {
+        double v[3];
+        if (step == first && !s->second) LK_TRY(open_stage(s, true));
+        if (timed == 1) began = lk_wall_s();
+        LK_TRY(lk_personaliser_step(s->p, step, &v[0], &v[1]));
+        v[2] = lk_personaliser_extra(s->p);
+        step++;
+        timed += s->second == !s->arm.none;
+        lk_ctx_row(c, "train", step, 3, (const char *const[]){"loss", "grad_norm", "id_loss"}, v);
+        lk_ctx_progress(c, step, steps, v[0]);
+        if (lk_ctx_checkpoint_due(c, step)) LK_TRY(lk_ctx_checkpoint(c, step, save_state, s));
+    }
+    note_cost(s, timed - 1, lk_wall_s() - began);
+    return LK_OK;
+}
+static lk_err finish(stages *s) {
+    lk_ctx *c = s->t->c;
+    double ratio;
+    LK_TRY(lk_personaliser_update_norm(s->p, &ratio));
+    lk_run_final(lk_ctx_run(c), "update_ratio", ratio);
+    lk_run_final(lk_ctx_run(c), "untrained", ratio < 1e-3);
+    LK_TRY(lk_adapter_save(lk_personaliser_adapter(s->p), lk_personaliser_exec(s->p), lk_ctx_path(c, "adapter.safetensors")));
+    LK_TRY(lk_adapter_save_config(lk_personaliser_adapter(s->p), lk_ctx_path(c, "adapter_config.json")));
+    return lk_adapter_copy(s->t->sampling_adapter, lk_sampler_exec(s->t->sampler), lk_personaliser_adapter(s->p), lk_personaliser_exec(s->p));
+}
+lk_err lk_identity_adapter(lk_trial *t, int rank, const char *word) {
+    stages s = {.t = t, .rank = rank};
+    LK_TRY(lk_id_arm_parse(word, &s.arm));
+    if (!s.arm.none) { lk_id_opts o = options(t->c, &s.arm); LK_TRY(lk_id_check(&o)); }
+    LK_TRY(lk_err_wrap(lk_id_one_person(t->studio.faces, t->person.ref.frame, t->person.n_ref), "%s", t->person.subject));
+    int batch = (int)lk_ctx_int(t->c, "prompts") < 8 ? (int)lk_ctx_int(t->c, "prompts") : 8;
+    lk_run *run = lk_ctx_run(t->c);
+    lk_run_column(run, "train", "loss", "", "diffusion loss", "min");
+    lk_run_column(run, "train", "grad_norm", "", "gradient norm before clipping", "");
+    lk_run_column(run, "train", "id_loss", "", "the identity branch's term, weights included; missing in the first stage", "min");
+    t->sampling_adapter = lk_adapter_new(lk_trial_lora(rank), "");
+    LK_TRY(lk_sampler_new(&t->studio.zoo, t->sampling_adapter, batch, t->studio.pool, &t->sampler));
+    lk_err e = train(&s);
+    if (!e) e = finish(&s);
+    lk_personaliser_free(s.p);
+    lk_id_branch_free(s.branch);
+    return e;
+}
+
+/* ---- what the adapter does outside the face ------------------------------------------------------------------------------------- */
+/* The face of an aligned frame: eyes at y 27, mouth at y 47 of the template, chin and brow within this ellipse. */
+static bool in_face(int x, int y) { double dx = (x - 31.5) / 20, dy = (y - 36) / 27; return dx * dx + dy * dy <= 1; }
+lk_err lk_identity_background(lk_trial *t) {
+    int n = (int)lk_ctx_int(t->c, "prompts") < 4 ? (int)lk_ctx_int(t->c, "prompts") : 4;
+    const char *prompts[LK_TRIAL_PROMPTS];
+    for (int i = 0; i < n; i++) prompts[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], true);
+    size_t latents = (size_t)n * LK_ZOO_LATENT_SIZE, frames = (size_t)n * LK_FRAME_SIZE;
+    float *z = lk_xmalloc(sizeof *z * latents), *f[2] = {lk_xmalloc(sizeof(float) * frames), lk_xmalloc(sizeof(float) * frames)};
+    lk_sampler *plain = NULL;
+    lk_err e = lk_sampler_new(&t->studio.zoo, NULL, n, t->studio.pool, &plain);
+    for (int k = 0; k < 2 && !e; k++) {
+        e = lk_sample(k ? plain : t->sampler, prompts, n, lk_ctx_seed(t->c), 0, lk_trial_sampling(t->c), z);
+        if (!e) e = lk_zoo_decode(&t->studio.zoo, t->studio.pool, z, n, f[k]);
+    }
+    double sum = 0, count = 0;
+    for (size_t i = 0; i < frames && !e; i++) {
+        int x = (int)(i % LK_FRAME), y = (int)(i / LK_FRAME % LK_FRAME);
+        if (in_face(x, y)) continue;
+        sum += fabs((double)f[0][i] - f[1][i]) / 255;
+        count++;
+    }
+    if (!e) lk_run_final(lk_ctx_run(t->c), "background", sum / count);
+    lk_sampler_free(plain);
+    free(z); free(f[0]); free(f[1]);
+    return e;
+}
+
+/* ---- the same loss on pixels -------------------------------------------------------------------------------------------------------- */
+lk_err lk_identity_pixels(lk_trial *t) {
+    int n = t->person.n_test, dim = lk_recogniser_dim(LK_MOBILEFACENET), steps = (int)lk_ctx_int(t->c, "pixel_steps");
+    float *frames = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE), reference[512];
+    const char **captions = lk_xcalloc((size_t)n, sizeof *captions);
+    for (int i = 0; i < n; i++) captions[i] = lk_dataset_at(t->studio.data, t->person.test.photo[i])->text;
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    net.param_prefix = "id/";
+    lk_val pixels = lk_param(g, "pixels", LK_SHAPE(n, 3, LK_FRAME, LK_FRAME), LK_MEM_ADAPTER), e = lk_input(g, "reference", LK_F32, LK_SHAPE(1, dim));
+    lk_val loss = lk_scale(g, lk_identity_loss(g, lk_face_embed_frames(&net, LK_MOBILEFACENET, pixels), e, LK_NONE), n);
+    lk_optimiser *o = lk_optimiser_new(g, &pixels, 1, (lk_optimiser_config){.adamw = {0.9, 0.99, 1e-8, 0}});
+    lk_optimiser_add_loss(o, loss);
+    lk_optimiser_finish(o);
+    lk_exec *x = NULL;
+    lk_st *st = NULL;
+    lk_err err = lk_graph_error(g);
+    if (!err) err = lk_trial_strangers(t, n, frames);
+    if (!err) err = lk_id_reference(t->studio.faces, t->person.ref.frame, t->person.n_ref, reference);
+    if (!err) err = lk_exec_new(g, &loss, 1, (lk_exec_opts){.pool = t->studio.pool}, &x);
+    if (!err) err = lk_st_open("models/faces/mobilefacenet.safetensors", &st);
+    if (!err) err = lk_face_weights(x, st, "id/");
+    if (!err) err = lk_exec_set(x, pixels, frames, (int64_t)n * LK_FRAME_SIZE);
+    if (!err) err = lk_exec_set(x, e, reference, dim);
+    for (int s = 0; s < steps && !err; s++) {
+        err = lk_optimiser_set(o, x, s, lk_ctx_real(t->c, "pixel_rate"));
+        if (!err) err = lk_exec_run(x);
+    }
+    if (!err) err = lk_exec_get(x, pixels, frames, (int64_t)n * LK_FRAME_SIZE);
+    for (size_t i = 0; i < (size_t)n * LK_FRAME_SIZE; i++) frames[i] = frames[i] <= 0 ? 0 : frames[i] >= 255 ? 255 : (float)(uint8_t)(frames[i] + 0.5f);
+    if (!err) err = lk_trial_score(t, frames, n, captions, false);
+    if (st) lk_st_close(st);
+    lk_exec_free(x);
+    lk_graph_free(g);
+    free(frames); free(captions);
+    return err;
+}
+
+lk_err lk_identity_memory(lk_ctx *c, int rank, const char *word) {
+    lk_id_arm a;
+    LK_TRY(lk_id_arm_parse(word, &a));
+    lk_zoo zoo;
+    LK_TRY(lk_zoo_open("models/zoo", "vae clip unet", &zoo));
+    lk_personalise_opts o = lk_trial_training(c);
+    float reference[512] = {0};
+    lk_id_branch *b = NULL;
+    lk_personaliser *p = NULL;
+    lk_id_opts id = options(c, &a);
+    lk_err e = a.none ? LK_OK : lk_id_check(&id);
+    if (!e && !a.none) e = lk_id_branch_graph_only(&zoo, id, reference, &b);
+    if (b) o.extra = lk_id_branch_loss(b);
+    if (!e) e = lk_personaliser_new(&zoo, lk_trial_lora(rank), o, (lk_references){0}, 0, NULL, &p);
+    const lk_val *outputs;
+    if (!e) { lk_graph *g = lk_personaliser_graph(p, &outputs); e = lk_ctx_plan(c, a.none ? "training step" : "training step with identity branch", g, outputs, a.none ? 2 : 3); }
+    lk_personaliser_free(p);
+    lk_id_branch_free(b);
+    lk_zoo_close(&zoo);
+    return e;
+}
