@@ -57,6 +57,7 @@ static lk_err run(lk_ctx *c) {
     lk_trial_close(&t);
     return e;
 }
+static lk_err check(lk_ctx *c) { return lk_ctx_control(c) ? LK_OK : lk_identity_check(c, lk_ctx_text(c, "id")); }
 static lk_err memory(lk_ctx *c) { return lk_ctx_control(c) ? LK_OK : lk_identity_memory(c, (int)lk_ctx_int(c, "rank"), lk_ctx_text(c, "id")); }
 static lk_err summarise(lk_sweep *s) {
     lk_arms a;
@@ -73,7 +74,7 @@ static lk_err summarise(lk_sweep *s) {
 static const lk_experiment id_loss_weight_sweep = {
     .name = "id_loss_weight_sweep", .question = "Does an identity loss raise likeness, and at what price?",
     .axes = axes, .settings = settings, .controls = controls, .controls_in = {[LK_TINY] = "pixels"}, .inputs = inputs,
-    .run = run, .summarise = summarise, .memory = memory, .disk_per_run = 1 << 20,
+    .run = run, .check = check, .summarise = summarise, .memory = memory, .disk_per_run = 1 << 20,
     .primary = "id_judge of weight 1 (accurate form, no alignment) minus no identity loss, exact sign-flip over people",
     .uncertainty = "95 % t intervals over people; seeds are averaged within a person first",
 };

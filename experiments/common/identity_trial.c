@@ -178,6 +178,13 @@ lk_err lk_identity_pixels(lk_trial *t) {
     return err;
 }
 
+lk_err lk_identity_check(lk_ctx *c, const char *word) {
+    lk_id_arm a;
+    LK_TRY(lk_id_arm_parse(word, &a));
+    if (lk_ctx_int(c, "first") > lk_ctx_int(c, "steps")) return lk_error(LK_EINPUT, "first=%lld of steps=%lld: the first stage is at most all of them", (long long)lk_ctx_int(c, "first"), (long long)lk_ctx_int(c, "steps"));
+    lk_id_opts o = options(c, &a);
+    return a.none ? LK_OK : lk_id_check(&o);
+}
 lk_err lk_identity_memory(lk_ctx *c, int rank, const char *word) {
     lk_id_arm a;
     LK_TRY(lk_id_arm_parse(word, &a));

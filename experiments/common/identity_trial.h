@@ -17,5 +17,7 @@ lk_err lk_identity_adapter(lk_trial *, int rank, const char *arm);
 lk_err lk_identity_background(lk_trial *);
 /* Control: the identity loss spent on the pixels of strangers' photos, `pixel_steps` AdamW steps of `pixel_rate` grey levels; scored as pictures. */
 lk_err lk_identity_pixels(lk_trial *);
+/* Before a sweep: the arm's word, K, weights, that there is a student, that the stages fit. */
+lk_err lk_identity_check(lk_ctx *, const char *arm);
 lk_err lk_identity_memory(lk_ctx *, int rank, const char *arm);
 #endif

@@ -60,6 +60,7 @@ typedef struct {
     const lk_hashed  *inputs;         /* contents are part of every identity */
     lk_err (*run)(lk_ctx *);
     lk_err (*summarise)(lk_sweep *);  /* NULL: summary.h5 and a table of finals only */
+    lk_err (*check)(lk_ctx *);        /* refuses a point whose values do not go together, before anything is written; reads values only. NULL: none */
     lk_err (*memory)(lk_ctx *);       /* builds the graphs of one point without data: lk_ctx_plan for each. NULL: not known */
     int64_t disk_per_run;             /* bytes a run directory takes about; 0: 1 MiB */
     int schema;                       /* of axes and settings: 0 is 1; raise it where a key keeps its name and changes its meaning. Values, plans and

@@ -166,6 +166,7 @@ char *difference_of(const lk_run *a, const char *adapter_a, const lk_run *b, con
 char *difference_ulp(double a, double b);
 
 /* ---- resources.c: before anything starts ------------------------------------------------------------------------------------------------------ */
+lk_err resources_check(const grid *);                                            /* the experiment's own check of every point */
 lk_err resources_memory(const grid *, int j, int threads, FILE *table);         /* prints the table where asked; refuses what does not fit */
 lk_err resources_disk(const grid *, int runs);
 lk_err resources_backend(grid *);                                               /* asks a device whether it is there; cpu: nothing to ask */

@@ -158,8 +158,9 @@ lk_err command_run(const lk_experiment *x, const command_opts *o, int *status) {
     LK_TRY(command_grid(x, o, true, &g));
     if (o->worker) { lk_err e = engine_worker(g, o); grid_free(g); return e; }
     counts c = count_states(g);
+    lk_err e = resources_check(g);
+    if (e) { grid_free(g); return e; }
     bool elsewhere = o->engine && strcmp(o->engine, "local");        /* a worker looks at its own node's memory */
-    lk_err e = LK_OK;
     say_plan(g, &c, o);
     if (!o->dry && to_do(&c, o->retry)) { if (!elsewhere) e = resources_backend(g); if (!e && !elsewhere) e = resources_memory(g, o->j, worker_threads(o->j), NULL); if (!e) e = resources_disk(g, to_do(&c, o->retry)); }
     if (!e && !o->dry) e = run_sweep(g, o, &c, status);
@@ -170,6 +171,8 @@ lk_err command_plan(const lk_experiment *x, const command_opts *o, int *status) 
     grid *g;
     (void)status;
     LK_TRY(command_grid(x, o, true, &g));
+    lk_err e = resources_check(g);
+    if (e) { grid_free(g); return e; }
     counts c = count_states(g);
     say_plan(g, &c, o);
     for (int i = 0; i < g->n_axes; i++) {
@@ -180,7 +183,7 @@ lk_err command_plan(const lk_experiment *x, const command_opts *o, int *status) 
     for (int i = 0; i < g->n_controls; i++) printf("  control      %s\n", g->controls[i]);
     for (int i = 0; i < g->n_keys; i++) if (!g->keys[i].is_axis && g->keys[i].n == 1) printf("  %-12s %s %s   %s\n", g->keys[i].name, g->keys[i].values[0], g->keys[i].unit, g->keys[i].about);
     printf("source %.16s\n", g->source_id);
-    lk_err e = resources_backend(g);                         /* shapes need no device */
+    e = resources_backend(g);                                /* shapes need no device */
     if (e) printf("%s\n", lk_err_text(e));
     lk_err_free(e);
     e = resources_memory(g, o->j, worker_threads(o->j), stdout);

@@ -35,6 +35,18 @@ static int64_t print_table(const lk_ctx *c, FILE *out) {
     }
     return all;
 }
+lk_err resources_check(const grid *g) {
+    lk_err e = LK_OK;
+    for (int i = 0; i < g->n && g->exp->check && !e; i++) {
+        lk_ctx *c;
+        LK_TRY(context_new(g, &g->points[i], NULL, 1, &c));
+        e = g->exp->check(c);
+        if (!e && c->error) { e = c->error; c->error = NULL; }
+        e = lk_err_wrap(e, "%s", g->points[i].label);
+        context_free(c);
+    }
+    return e;
+}
 static const grid_point *largest_point(const grid *g) { return &g->points[g->n - 1]; }
 lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
     if (!g->exp->memory) { if (out) fprintf(out, "memory: the experiment does not say\n"); return LK_OK; }
