@@ -104,6 +104,8 @@ $(FIXTURE): $(BUILD)/tests/harness/fixture/fixture.o $(LIB) $(BIN)/lk-source-id
 	$(link_experiment)
 $(BUILD)/tests/harness/test_%.o: LK_CF += '-DFIXTURE="$(FIXTURE)"' '-DBUILD_BIN="$(BIN)"'
 $(filter $(BUILD)/tests/harness/test_%,$(TESTS)): $(FIXTURE) $(TOOLS)
+$(BUILD)/tests/metrics/test_command.o: LK_CF += '-DBUILD_BIN="$(BIN)"'
+$(BUILD)/tests/metrics/test_command: $(BIN)/lk-metrics
 $(BUILD)/framework/harness/provenance.o: LK_CF += '-DLK_FLAGS="$(CC) $(CFLAGS) $(LK_FP)"'
 $(BIN)/zoo-%: $(BUILD)/experiments/zoo/%.o $(LIB)
 	@mkdir -p $(@D)
