@@ -9,7 +9,7 @@ flags="-std=c17 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Wno-missing-field-initialize
 cflags=$(pkg-config --cflags hdf5 libpng libjpeg jansson); libs="$(pkg-config --libs hdf5 libpng libjpeg jansson) -lhdf5_hl -lz -lm -lpthread"
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
 mkdir -p $dir
-for source in framework/base/*.c framework/io/*.c tests/fuzz/mutate.c; do
+for source in framework/base/*.c framework/io/*.c models/unicode.c models/unicode_tables.c models/clip_tokenizer.c tests/fuzz/mutate.c; do
     # shellcheck disable=SC2086
     ${CC:-cc} $flags $cflags -c "$source" -o "$dir/$(echo "$source" | tr / _).o" || exit 1
 done
