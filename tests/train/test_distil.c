@@ -129,13 +129,38 @@ TEST(a_student_equal_to_its_teacher_has_no_loss) {
     CHECK_MSG(losses[0] < 1e-9, "loss %g", losses[0]);      /* guidance 1 is a lerp of two predictions: an ulp or two of values near 1 */
     lk_distiller_free(d);
 }
+/* Guidance from the student's own unconditional branch: at scale 1 the same teaching up to rounding, at scale 3 another. The seed is one whose
+ * second step does not drop the caption. */
+static double second_loss(bool guided, double scale) {
+    lk_distil_stage st[2] = {mse(8, 4, 1), mse(4, 2, 1)};
+    st[1].base_teacher = false;
+    st[1].guided_student = guided;
+    st[1].guidance_lo = st[1].guidance_hi = scale;
+    lk_distiller *d;
+    double losses[2] = {NAN, NAN};
+    lk_distil_plan p = plan_of(2, st, 1e-3, 0);
+    CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 7, studio.pool, &d));
+    for (int64_t s = 0; s < 2; s++) CHECK_OK(lk_distiller_step(d, s, losses));
+    lk_distiller_free(d);
+    return losses[0];
+}
+TEST(a_student_may_guide_itself) {
+    if (!ready()) return;
+    double plain = second_loss(false, 1), once = second_loss(true, 1), thrice = second_loss(true, 3);
+    CHECK_CLOSE(once, plain, 1e-5 * plain);
+    CHECK_MSG(fabs(thrice - plain) > 1e-2 * plain, "guidance 3: loss %g, none: %g", thrice, plain);
+}
 TEST(refusals) {
     struct { lk_distil_stage st[2]; int n; const char *part; } bad[] = {
         {{mse(32, 5, 1)}, 1, "do not divide into 5 student steps: 30 or 35 would"}, {{mse(4, 8, 1)}, 1, "cannot teach a student of 8"}, {{mse(4, 0, 1)}, 1, "at least 1"},
-        {{mse(8, 4, 0)}, 1, "0 iterations"}, {{mse(8, 4, 1), mse(8, 4, 1)}, 2, "is the student of 4 steps"}, {{mse(8, 4, 1)}, 1, "let the base teach"}, {{mse(8, 4, 1)}, 1, "guidance 0.5"}};
+        {{mse(8, 4, 0)}, 1, "0 iterations"}, {{mse(8, 4, 1), mse(8, 4, 1)}, 2, "is the student of 4 steps"}, {{mse(8, 4, 1)}, 1, "let the base teach"}, {{mse(8, 4, 1)}, 1, "guidance 0.5"},
+        {{mse(8, 4, 1)}, 1, "both the base and a guided student"}, {{mse(8, 4, 1), mse(4, 2, 1)}, 2, "or set guided_student"}};
     bad[4].st[1].base_teacher = false;
     bad[5].st[0].base_teacher = false;
     bad[6].st[0].guidance_lo = bad[6].st[0].guidance_hi = 0.5;
+    bad[7].st[0].guided_student = true;
+    bad[8].st[1].base_teacher = false;
+    bad[8].st[1].guidance_lo = bad[8].st[1].guidance_hi = 2;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lk_distil_plan p = plan_of(bad[i].n, bad[i].st, 1e-3, 0);
         CHECK_FAILS(lk_distil_check(&p), bad[i].part);
