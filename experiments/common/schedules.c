@@ -62,6 +62,12 @@ static const lk_schedule table[] = {
     {"dmd", "MSE 128-32-8-4, then distribution matching at 4 steps against the guided base", NULL, true, 4,
      {{1, MSE(128, 32, GUIDED, NOISE)}, {1, MSE(32, 8, PLAIN, NOISE)}, {1, MSE(8, 4, PLAIN, NOISE)},
       {2, {.kind = LK_DISTIL_MATCHING, .from = 4, .to = 4, GUIDED, NOISE}}}},
+    {"add", "MSE 128-32-8-4, then a critic on features of the frozen vision tower at x0 against photos, and score distillation", NULL, true, 4,
+     {{1, MSE(128, 32, GUIDED, NOISE)}, {1, MSE(32, 8, PLAIN, NOISE)}, {1, MSE(8, 4, PLAIN, NOISE)},
+      {2, {.kind = LK_DISTIL_PIXELS, .from = 4, .to = 4, GUIDED, NOISE, .score_weight = 2.5}}}},
+    {"add-no_score", "without score distillation", "add", true, 4,
+     {{1, MSE(128, 32, GUIDED, NOISE)}, {1, MSE(32, 8, PLAIN, NOISE)}, {1, MSE(8, 4, PLAIN, NOISE)},
+      {2, {.kind = LK_DISTIL_PIXELS, .from = 4, .to = 4, GUIDED, NOISE}}}},
     {"dmd-regression", "with the MSE to the guided base's chain kept beside it", "dmd", true, 4,
      {{1, MSE(128, 32, GUIDED, NOISE)}, {1, MSE(32, 8, PLAIN, NOISE)}, {1, MSE(8, 4, PLAIN, NOISE)},
       {2, {.kind = LK_DISTIL_MATCHING, .from = 16, .to = 4, GUIDED, NOISE, .mse_weight = 0.25}}}},
@@ -80,12 +86,13 @@ lk_err lk_schedule_find(const char *name, const lk_schedule **out) {
     return lk_error(LK_EINPUT, "no schedule '%s'; nearest: '%s'", name, names[lk_nearest(name, names, N)]);
 }
 double lk_schedule_cost(const lk_distil_stage *s, double r1) {
-    bool consistency = s->kind == LK_DISTIL_CONSISTENCY, matching = s->kind == LK_DISTIL_MATCHING;
+    bool consistency = s->kind == LK_DISTIL_CONSISTENCY, matching = s->kind == LK_DISTIL_MATCHING || s->kind == LK_DISTIL_PIXELS;
     int k = consistency ? 1 : matching && s->mse_weight <= 0 ? 0 : s->from / s->to;
     double teacher = k * (s->base_teacher || s->guided_student ? 2 : 1), student = 3;
     switch (s->kind) {
     case LK_DISTIL_CONSISTENCY: return teacher + student + 1;        /* its own prediction at the near timestep */
     case LK_DISTIL_MATCHING:    return teacher + student + 2 + 3;    /* the guided score of the base, the fake score with its gradient */
+    case LK_DISTIL_PIXELS:      return teacher + student + 2 + 4;    /* the guided score, two pictures decoded and one gradient through the decoder */
     case LK_DISTIL_ADVERSARIAL: return teacher + student + (s->conditional ? 1.5 : 1) * (3 + 0.5) + (r1 > 0 ? 1 : 0);
     default:                    return teacher + student;
     }

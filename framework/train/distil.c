@@ -73,6 +73,12 @@ static lk_err copy_values(lk_exec *to, lk_val dst, lk_exec *from, lk_val src) {
     free(v);
     return e;
 }
+static lk_err open_pixels(lk_distiller *d, int stage) {            /* frozen decoder and vision tower, a new head */
+    static const char *const only_vision[] = {"text_model.", "text_projection.", "visual_projection.", "logit_scale", NULL};
+    LK_TRY(lk_weights_init(d->step.x, "critic/", d->seed + (uint64_t)stage, NULL));
+    LK_TRY(lk_weights_bind(d->step.x, d->zoo->vae_weights, "vae/", lk_vae_without_encoder));
+    return lk_weights_bind(d->step.x, d->zoo->clip_weights, "clip/", only_vision);
+}
 static lk_err allocate(lk_distiller *d, int stage) {
     const lk_distil_stage *st = &d->plan.stage[stage];
     lk_distil_step *s = &d->step;
@@ -82,6 +88,7 @@ static lk_err allocate(lk_distiller *d, int stage) {
     LK_TRY(lk_adapter_init(s->student, s->x, d->seed));
     if (s->fake) LK_TRY(lk_adapter_init(s->fake, s->x, d->seed));
     if (st->kind == LK_DISTIL_ADVERSARIAL) LK_TRY(lk_discriminator_start(s->x, d->zoo->unet_weights, "critic/", d->seed + (uint64_t)stage));   /* anew at every stage */
+    if (st->kind == LK_DISTIL_PIXELS) LK_TRY(open_pixels(d, stage));
     lk_distil_teacher *t = st->base_teacher ? &d->guided : &d->plain;
     if (!t->g) LK_TRY(lk_distil_teacher_new(d->zoo, st->base_teacher ? 0 : d->plan.rank, d->plan.batch, st->base_teacher || st->guided_student, d->pool, t));
     if (st->base_teacher) return LK_OK;
@@ -111,7 +118,7 @@ static lk_err open_stage(lk_distiller *d, int stage) {
 enum { B = 64 };                                                  /* the largest batch */
 typedef struct {
     int k[B]; double t[B], next[B];                               /* place in the student's chain; its timestep and the next; -1: the chain's end */
-    float *x, *landing, *context; int caption[B];
+    float *x, *landing, *context; int caption[B], reference[B];
 } drawn;
 static lk_err level(const lk_distiller *d, double t, double *alpha, double *sigma) {
     if (t < 0) { *alpha = d->final_alpha; *sigma = d->final_sigma; return LK_OK; }
@@ -134,6 +141,7 @@ static lk_err draw(lk_distiller *d, const lk_distil_stage *st, int64_t step, con
         w->k[b] = (int)lk_philox_below(where, (uint64_t)step, (uint32_t)b, 0, (uint32_t)places);
         w->t[b] = student[w->k[b]];
         w->next[b] = student[w->k[b] + 1];
+        w->reference[b] = r;
         w->caption[b] = lk_philox_uniform(drop, (uint64_t)step, (uint32_t)b, 0) < 0.1f ? d->refs.n : r;
         memcpy(w->context + b * d->width, d->context + w->caption[b] * d->width, sizeof(float) * (size_t)d->width);
         float *x = w->x + (size_t)b * LK_ZOO_LATENT_SIZE;
@@ -199,7 +207,7 @@ static lk_err set_jump(lk_distiller *d, const drawn *w, const double *to, lk_val
  * to a later timestep by the share that is missing, so that both sides lie where the schedule has them. */
 static lk_err set_judged(lk_distiller *d, const lk_distil_stage *st, int64_t step, const drawn *w) {
     lk_distil_step *s = &d->step;
-    bool matching = st->kind == LK_DISTIL_MATCHING;
+    bool anywhere = st->kind == LK_DISTIL_MATCHING || st->kind == LK_DISTIL_PIXELS;
     double t[B], alpha[B], sigma[B];
     float *n = lk_xmalloc(sizeof(float) * (size_t)d->plan.batch * LK_ZOO_LATENT_SIZE);
     lk_err e = LK_OK;
@@ -207,7 +215,7 @@ static lk_err set_judged(lk_distiller *d, const lk_distil_stage *st, int64_t ste
         double at, as, a = 1, sg = 0, here = w->next[b] < 0 ? 0 : w->next[b];
         t[b] = here; alpha[b] = 1; sigma[b] = 0;
         noise(key(d, "distil.judge_noise"), step, b, n + (size_t)b * LK_ZOO_LATENT_SIZE);
-        if (matching) {
+        if (anywhere) {
             t[b] = 20 + (double)lk_philox_below(key(d, "distil.judge"), (uint64_t)step, (uint32_t)b, 0, 960);
             e = level(d, t[b], &alpha[b], &sigma[b]);
         } else if (st->renoise && w->next[b] < 0) {                  /* spread over the chain: 1000 i / renoise - 1, the landing itself included */
@@ -251,10 +259,12 @@ static lk_err set_inputs(lk_distiller *d, const lk_distil_stage *st, int64_t ste
     LK_TRY(lk_exec_set_f64(s->x, s->t, w->t, n));
     LK_TRY(lk_exec_set(s->x, s->context, w->context, n * d->width));
     if (st->kind == LK_DISTIL_CONSISTENCY) return set_consistency(d, w);
-    LK_TRY(set_jump(d, w, w->next, s->on_x, s->on_m, s->weight));
-    LK_TRY(lk_exec_set(s->x, s->landing, w->landing, size));
+    if (st->kind != LK_DISTIL_PIXELS) LK_TRY(set_jump(d, w, w->next, s->on_x, s->on_m, s->weight));
+    if (lk_ok(s->landing)) LK_TRY(lk_exec_set(s->x, s->landing, w->landing, size));
     if (lk_ok(s->judge_t)) LK_TRY(set_judged(d, st, step, w));
-    if (st->kind != LK_DISTIL_MATCHING) return LK_OK;
+    for (int64_t b = 0; b < n && lk_ok(s->clean); b++) memcpy(w->landing + b * LK_ZOO_LATENT_SIZE, d->refs.latents + (size_t)w->reference[b] * LK_ZOO_LATENT_SIZE, sizeof(float) * LK_ZOO_LATENT_SIZE);
+    if (lk_ok(s->clean)) LK_TRY(lk_exec_set(s->x, s->clean, w->landing, size));
+    if (!lk_ok(s->empty)) return LK_OK;
     LK_TRY(set_jump(d, w, NULL, s->x0_on_x, s->x0_on_m, LK_NONE));
     float *empty = lk_xmalloc(sizeof(float) * (size_t)(n * d->width));
     for (int64_t b = 0; b < n; b++) memcpy(empty + b * d->width, d->context + d->refs.n * d->width, sizeof(float) * (size_t)d->width);
@@ -264,7 +274,7 @@ static lk_err set_inputs(lk_distiller *d, const lk_distil_stage *st, int64_t ste
 }
 static lk_err prepare(lk_distiller *d, const lk_distil_stage *st, int64_t step) {
     double student[1001], teacher[1001];
-    bool consistency = st->kind == LK_DISTIL_CONSISTENCY, taught = st->kind != LK_DISTIL_MATCHING || st->mse_weight > 0;
+    bool consistency = st->kind == LK_DISTIL_CONSISTENCY, taught = (st->kind != LK_DISTIL_MATCHING && st->kind != LK_DISTIL_PIXELS) || st->mse_weight > 0;
     int64_t size = (int64_t)d->plan.batch * LK_ZOO_LATENT_SIZE;
     drawn w = {.x = lk_xmalloc(sizeof(float) * (size_t)size), .landing = lk_xmalloc(sizeof(float) * (size_t)size), .context = lk_xmalloc(sizeof(float) * (size_t)(d->plan.batch * d->width))};
     int places = consistency ? st->from : st->to;                    /* consistency is learnt along the solver's whole chain */
@@ -290,7 +300,8 @@ lk_err lk_distiller_step(lk_distiller *d, int64_t step, double losses[2]) {
     float v[4] = {0, 0, NAN, NAN};
     LK_TRY(lk_lr_at(&schedule, within, &rate));
     LK_TRY(prepare(d, st, step));
-    LK_TRY(lk_optimiser_set(s->optimiser, s->x, within, rate + 0.1 * d->plan.lr));
+    bool waits = st->kind == LK_DISTIL_MATCHING && d->plan.fake_every > 1 && (within + 1) % d->plan.fake_every;
+    LK_TRY(lk_optimiser_set(s->optimiser, s->x, within, waits ? 0 : rate + 0.1 * d->plan.lr));
     if (s->critic) LK_TRY(lk_optimiser_set(s->critic, s->x, within, d->plan.critic_lr));
     LK_TRY(lk_exec_run(s->x));
     for (int i = 0; i < s->n_outputs; i++) LK_TRY(lk_exec_get(s->x, s->outputs[i], &v[i], 1));

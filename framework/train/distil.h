@@ -14,7 +14,9 @@ typedef enum {
     LK_DISTIL_MSE,                /* lk_distillation_loss, weighted to the error of the prediction */
     LK_DISTIL_ADVERSARIAL,        /* a discriminator tells the student's landing from the teacher's */
     LK_DISTIL_CONSISTENCY,        /* latent consistency: pseudo-Huber between f at neighbouring timesteps of the `from` chain */
-    LK_DISTIL_MATCHING            /* distribution matching: the base's score against that of a LoRA trained on the student's pictures */
+    LK_DISTIL_MATCHING,           /* distribution matching: the base's score against that of a LoRA trained on the student's pictures */
+    LK_DISTIL_PIXELS              /* adversarial diffusion distillation: a hinge critic on features of the frozen CLIP vision tower, of decoded
+                                     landings at x0 and of real photos, and score distillation by the base (Sauer et al. 2023) */
 } lk_distil_kind;
 typedef struct {
     lk_distil_kind kind;
@@ -28,13 +30,14 @@ typedef struct {
     bool conditional;             /* critic: sees where the step began */
     int  renoise;                 /* critic: landings at the chain's end are noised again to one of so many timesteps; 0: judged as they are */
     double mse_weight;            /* adversarial, matching: added share of the MSE */
+    double score_weight;          /* pixels: of score distillation, times alpha of the timestep it is judged at; 2.5 in the paper */
 } lk_distil_stage;
 enum { LK_DISTIL_MAX_STAGES = 12 };
 typedef struct {
     int rank, batch;
     double lr;                    /* peak of each stage: warm-up over a tenth, then cosine to a tenth of it */
     double critic_lr, r1;         /* discriminator; weight of R1 on the head's input */
-    int fake_every;               /* matching: the fake score's updates a student's update */
+    int fake_every;               /* matching: the student moves at every so manieth step, the fake score at each; 0, 1: both at each */
     int n; lk_distil_stage stage[LK_DISTIL_MAX_STAGES];
 } lk_distil_plan;
 /* Steps that do not divide, a teacher with fewer steps than the student, a stage without iterations, guidance below 1: refused, saying what

@@ -84,23 +84,46 @@ static lk_val consistency(builder *b, lk_val m) {
     lk_val target = lk_consistency_output(g, s->x_near, lk_jump_to(g, s->x_near, near, s->near_on_x, s->near_on_m), s->near_skip, s->near_out);
     return lk_pseudo_huber(g, f, target, 0.001);
 }
+/* Where matching and pixels look at x0: noised again, and the guided base's opinion of it. */
+static lk_val judged_by_base(builder *b, lk_val x0, lk_val *noised) {
+    lk_distil_step *s = b->s;
+    lk_graph *g = s->g;
+    s->judge_t = per_sample(b, "judge_t"); s->judge_alpha = per_sample(b, "judge_alpha"); s->judge_sigma = per_sample(b, "judge_sigma");
+    s->judge_noise = latents(b, "judge_noise");
+    s->empty = lk_input(g, "empty", LK_F32, LK_SHAPE(b->plan->batch, LK_ZOO_TOKENS, b->zoo->text.hidden));
+    s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
+    *noised = lk_noised(g, lk_detach(g, x0), s->judge_noise, s->judge_alpha, s->judge_sigma);
+    lk_val with = predict(b, NULL, *noised, s->judge_t, s->context), without = predict(b, NULL, *noised, s->judge_t, s->empty);
+    return lk_diffusion_x0(g, LK_PREDICT_V, *noised, lk_lerp(g, without, with, s->guidance), s->judge_alpha, s->judge_sigma);
+}
 static lk_val matching(builder *b, lk_val m, lk_val *fake_loss) {
     lk_distil_step *s = b->s;
     lk_graph *g = s->g;
-    int64_t batch = b->plan->batch;
     lk_val landed = jumped(b, m);
     s->x0_on_x = per_sample(b, "x0_on_x"); s->x0_on_m = per_sample(b, "x0_on_m");
-    s->judge_t = per_sample(b, "judge_t"); s->judge_alpha = per_sample(b, "judge_alpha"); s->judge_sigma = per_sample(b, "judge_sigma");
-    s->judge_noise = latents(b, "judge_noise");
-    s->empty = lk_input(g, "empty", LK_F32, LK_SHAPE(batch, LK_ZOO_TOKENS, b->zoo->text.hidden));
-    s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
-    lk_val x0 = lk_jump_to(g, s->x_t, m, s->x0_on_x, s->x0_on_m), here = lk_detach(g, x0);
-    lk_val noised = lk_noised(g, here, s->judge_noise, s->judge_alpha, s->judge_sigma);
-    lk_val with = predict(b, NULL, noised, s->judge_t, s->context), without = predict(b, NULL, noised, s->judge_t, s->empty);
-    lk_val real = lk_diffusion_x0(g, LK_PREDICT_V, noised, lk_lerp(g, without, with, s->guidance), s->judge_alpha, s->judge_sigma);
+    lk_val x0 = lk_jump_to(g, s->x_t, m, s->x0_on_x, s->x0_on_m), noised, real = judged_by_base(b, x0, &noised);
     lk_val believed = predict(b, &s->fake, noised, s->judge_t, s->context);
-    *fake_loss = lk_diffusion_loss(g, believed, lk_diffusion_target(g, LK_PREDICT_V, here, s->judge_noise, s->judge_alpha, s->judge_sigma), LK_NONE);
+    *fake_loss = lk_diffusion_loss(g, believed, lk_diffusion_target(g, LK_PREDICT_V, lk_detach(g, x0), s->judge_noise, s->judge_alpha, s->judge_sigma), LK_NONE);
     return with_mse(b, lk_distribution_matching(g, x0, real, lk_diffusion_x0(g, LK_PREDICT_V, noised, believed, s->judge_alpha, s->judge_sigma)), landed);
+}
+/* One logit a token of the vision tower: latents decoded, the tower, two layers that are trained. */
+static lk_val pixel_logits(builder *b, lk_val x0) {
+    lk_graph *g = b->s->g;
+    lk_net vae = lk_net_root(g), clip = vae, critic = vae;
+    vae.param_prefix = "vae/"; clip.param_prefix = "clip/"; critic.param_prefix = "critic/";
+    lk_val tokens = lk_clip_vision(&clip, &b->zoo->vision, lk_vae_decode(&vae, &b->zoo->vae, x0)).last_hidden_state;
+    int64_t width = b->zoo->vision.hidden;
+    return lk_nn_linear(&critic, "head.2", lk_silu(g, lk_nn_linear(&critic, "head.0", tokens, width, width, true)), width, 1, true);
+}
+static lk_val pixels(builder *b, lk_val m, lk_val *critic) {
+    lk_distil_step *s = b->s;
+    lk_graph *g = s->g;
+    lk_val noised;
+    s->x0_on_x = per_sample(b, "x0_on_x"); s->x0_on_m = per_sample(b, "x0_on_m");
+    s->clean = latents(b, "clean");
+    lk_val x0 = lk_jump_to(g, s->x_t, m, s->x0_on_x, s->x0_on_m), believed = judged_by_base(b, x0, &noised), fake = pixel_logits(b, x0);
+    *critic = lk_critic_loss(g, LK_HINGE, pixel_logits(b, s->clean), fake);
+    return lk_add(g, lk_generator_loss(g, LK_HINGE, fake), lk_scale(g, lk_score_distillation(g, x0, believed, s->judge_alpha), b->stage->score_weight));
 }
 /* The teacher's adapter belongs to the checkpoint: params that an effect writes with what they hold. */
 static void keep_teacher(lk_distil_step *s) {
@@ -130,6 +153,7 @@ lk_err lk_distil_step_build(const lk_zoo *z, const lk_distil_plan *p, const lk_d
     case LK_DISTIL_ADVERSARIAL: loss = adversarial(&b, m, &second); break;
     case LK_DISTIL_CONSISTENCY: loss = consistency(&b, m); break;
     case LK_DISTIL_MATCHING:    loss = matching(&b, m, &second); break;
+    case LK_DISTIL_PIXELS:      loss = pixels(&b, m, &second); break;
     default:                    loss = landing_loss(&b, jumped(&b, m)); break;
     }
     train_adapter(&b, s->student, s->optimiser, loss);

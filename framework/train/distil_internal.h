@@ -23,7 +23,8 @@ typedef struct {
     lk_val x_t, t, context, on_x, on_m, landing, weight;                       /* [B, ...]; the jump to the student's next timestep */
     lk_val judge_t, judge_alpha, judge_sigma, judge_noise;                     /* critic, matching: where landings are judged */
     lk_val x_near, t_near, near_on_x, near_on_m, skip, out, near_skip, near_out, x0_on_x, x0_on_m;  /* consistency; x0: also matching */
-    lk_val empty, guidance;                                                    /* matching */
+    lk_val empty, guidance;                                                    /* matching, pixels */
+    lk_val clean;                                                              /* pixels: latents of real photos */
     int n_teacher; lk_val *teacher;                                            /* the teacher's adapter as state, in the student's order */
     lk_val outputs[4]; int n_outputs;                                          /* loss, norm[, critic's loss, norm] */
 } lk_distil_step;

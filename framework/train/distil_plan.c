@@ -1,10 +1,10 @@
 /* Distillation schedules: what a plan may say, and which stage a step belongs to. */
 #include "train/distil.h"
 
-static const char *const kinds[] = {"mse", "adversarial", "consistency", "matching"};
+static const char *const kinds[] = {"mse", "adversarial", "consistency", "matching", "pixels"};
 
 static lk_err check_stage(const lk_distil_stage *s, int i, int before) {
-    const char *kind = s->kind <= LK_DISTIL_MATCHING ? kinds[s->kind] : "?";
+    const char *kind = s->kind <= LK_DISTIL_PIXELS ? kinds[s->kind] : "?";
     if (s->to < 1) return lk_error(LK_EINPUT, "stage %d (%s): a student of %d steps; at least 1", i + 1, kind, s->to);
     if (s->from < s->to) return lk_error(LK_EINPUT, "stage %d (%s): a teacher of %d steps cannot teach a student of %d: give it at least as many", i + 1, kind, s->from, s->to);
     if (s->from % s->to) return lk_error(LK_EINPUT, "stage %d (%s): %d teacher steps do not divide into %d student steps: %d or %d would", i + 1, kind, s->from, s->to, s->from / s->to * s->to, (s->from / s->to + 1) * s->to);
@@ -16,6 +16,7 @@ static lk_err check_stage(const lk_distil_stage *s, int i, int before) {
     if (!s->base_teacher && i == 0) return lk_error(LK_EINPUT, "stage 1 (%s): no student came before it to teach: let the base teach", kind);
     if (!s->base_teacher && !s->keep_teacher && s->from != before && s->kind == LK_DISTIL_MSE)
         return lk_error(LK_EINPUT, "stage %d (%s): its teacher is the student of %d steps that stage %d left, not of %d", i + 1, kind, before, i, s->from);
+    if (s->score_weight < 0 || (s->score_weight > 0 && s->kind != LK_DISTIL_PIXELS)) return lk_error(LK_EINPUT, "stage %d (%s): weight %g of score distillation; from 0 on, and for the kind pixels alone", i + 1, kind, s->score_weight);
     if (s->renoise < 0 || s->renoise > 1000) return lk_error(LK_EINPUT, "stage %d (%s): landings noised to one of %d timesteps; 0 to 1000", i + 1, kind, s->renoise);
     return LK_OK;
 }
