@@ -18,7 +18,7 @@
 
 static const lk_axis axes[] = {
     {"schedule", "direct,progressive_mse,progressive_mse-guidance_last,progressive_mse-guidance_each,progressive_mse-no_pure_noise,progressive_mse-skip_teacher,lightning,lightning-mse_first,"
-                 "lightning-no_skip,lightning-no_pure_noise,lightning-no_renoise,lightning-conditional,lightning-unconditional,lcm_lora,lcm_lora-16,dmd,dmd-regression",
+                 "lightning-no_skip,lightning-no_pure_noise,lightning-no_renoise,lightning-conditional,lightning-unconditional,lcm_lora,lcm_lora-16,dmd,dmd-regression,add,add-no_score",
      .in = {[LK_TINY] = "lightning-unconditional", [LK_SMOKE] = "direct,lightning",
             [LK_DEFAULT] = "direct,progressive_mse,progressive_mse-guidance_each,progressive_mse-no_pure_noise,progressive_mse-skip_teacher,lightning,lightning-mse_first,lcm_lora,dmd"},
      .about = "a row of experiments/common/schedules.c; after the dash: the one option in which an ablation differs"},
@@ -28,7 +28,7 @@ static const lk_setting settings[] = {
     {"budget", LK_REAL, "evaluations", {"1", "1500", "6000", "400000"}, 1, 1e9, .about = "of the network for one latent, a gradient counted as two: what a schedule may spend on training"},
     {"batch", LK_INT, "latents", {"2", "4", "4", "16"}, 1, 64, .about = "latents a step"},
     {"rank", LK_INT, "", {"2", "16", "16", "16"}, 1, 256, .about = "of the student's LoRA, alpha = rank: 64 for SDXL scaled to this width"},
-    {"lr", LK_REAL, "", {[LK_DEFAULT] = "0.002"}, 0, 1, .about = "peak of each stage"},
+    {"lr", LK_REAL, "", {[LK_DEFAULT] = "0.002"}, 0, 1e12, .about = "peak of each stage"},
     {"critic_lr", LK_REAL, "", {[LK_DEFAULT] = "0.001"}, 0, 1, .about = "of the discriminator, or of the fake score; at 2e-4 the critic stayed at chance for the few iterations of a stage"},
     {"r1", LK_REAL, "", {[LK_DEFAULT] = "0"}, 0, 1000, .about = "weight of R1 on the head's input; the recipe has none"},
     {"guidance", LK_REAL, "", {[LK_DEFAULT] = "2"}, 1, 20, .about = "classifier-free guidance of the teacher, as in lora_rank_sweep"},

@@ -42,18 +42,22 @@ static lk_err save_adapter(lk_ctx *c, const lk_distiller *d) {
 /* Called when a student is ready: the last iteration of the last stage with its number of steps is behind. */
 typedef lk_err (*ready_fn)(lk_rungs *, lk_ctx *, const lk_distiller *, const lk_distil_plan *, int stage, void *arg);
 static lk_err train(lk_rungs *r, lk_ctx *c, const lk_distil_plan *plan, lk_distiller *d, ready_fn ready, void *arg) {
-    int64_t step = 0, steps = lk_distil_steps(plan);
+    int64_t step = 0, steps = lk_distil_steps(plan), good = 0;
     if (lk_ctx_resume(c, &step)) LK_TRY(lk_distiller_load(d, lk_ctx_checkpoint_path(c), &step));
+    good = step;
     while (step < steps) {
         double losses[2];
         int stage = lk_distiller_stage_at(d, step);
-        LK_TRY(lk_distiller_step(d, step, losses));
+        lk_err e = lk_distiller_step(d, step, losses);
+        if (e) return good ? lk_err_wrap(e, "last good checkpoint: step %lld, %s", (long long)good, lk_ctx_checkpoint_path(c)) : lk_err_wrap(e, "no checkpoint before it");
         step++;
         lk_ctx_row(c, "train", step, 3, (const char *const[]){"stage", "loss", "critic"}, (double[]){stage + 1, losses[0], losses[1]});
         lk_ctx_progress(c, step, steps, losses[0]);
         bool ends = step == steps || lk_distiller_stage_at(d, step) != stage, done = ends && (stage + 1 == plan->n || plan->stage[stage + 1].to != plan->stage[stage].to);
         if (done) LK_TRY(ready(r, c, d, plan, stage, arg));
-        if (step < steps && (done || lk_ctx_checkpoint_due(c, step))) LK_TRY(lk_ctx_checkpoint(c, step, lk_distiller_save, d));
+        if (step == steps || !(done || lk_ctx_checkpoint_due(c, step))) continue;
+        LK_TRY(lk_ctx_checkpoint(c, step, lk_distiller_save, d));
+        good = step;
     }
     return LK_OK;
 }

@@ -113,6 +113,17 @@ TEST(avx2_and_the_best_agree) {
     finished("avx2", "avx2", direct, b);
     CHECK_MSG(!strcmp(a, b), "avx2 %.16s..., best %.16s...", b, a);
 }
+TEST(a_loss_that_is_no_number_stops_the_run) {
+    char dir[300], out[320], *text;
+    size_t size;
+    snprintf(dir, sizeof dir, "%s/nan", lk_test_dir());
+    snprintf(out, sizeof out, "%s.out", dir);
+    int status = run(dir, NULL, (const char *const[]){"run", "profile=tiny", "set=control=none lr=1e12", NULL}, 0, out);
+    CHECK_OK(lk_read_file(out, &text, &size));
+    CHECK_MSG(status == 1, "status %d", status);
+    CHECK_MSG(strstr(text, "last good checkpoint: step 1,") && strstr(text, "distillation step 1 (stage 2, 32 to 8 steps): loss") && strstr(text, "critic"), "said: %s", text);
+    free(text);
+}
 TEST(bad_input_is_refused_before_anything_is_written) {
     static const struct { const char *arg, *part; } bad[] = {{"set=schedule=lightening", "lightning"}, {"set=guidance=0.5", "guidance"}, {"set=rank=0", "rank"}, {"set=most_steps=9", "most_steps"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
