@@ -60,6 +60,10 @@ static lk_err run(lk_ctx *c) {
     lk_rungs_close(r);
     return e;
 }
+static lk_err check(lk_ctx *c) {
+    lk_distil_plan plan;
+    return lk_ctx_control(c) ? LK_OK : lk_ladder_plan(c, lk_ctx_text(c, "schedule"), &plan);
+}
 static lk_err memory(lk_ctx *c) { return lk_ctx_control(c) ? LK_OK : lk_ladder_memory(c, lk_ctx_text(c, "schedule")); }
 
 static lk_err summarise(lk_sweep *s) {
@@ -75,7 +79,7 @@ static lk_err summarise(lk_sweep *s) {
 static const lk_experiment distillation_schedule_sweep = {
     .name = "distillation_schedule_sweep", .question = "Which distillation schedule makes a few-step student at the least loss?",
     .axes = axes, .settings = settings, .controls = controls, .controls_in = {[LK_TINY] = "teacher"}, .inputs = inputs,
-    .run = run, .summarise = summarise, .memory = memory, .disk_per_run = 4 << 20,
+    .run = run, .summarise = summarise, .memory = memory, .check = check, .disk_per_run = 4 << 20,
     .primary = "FD (whole) of lightning minus progressive_mse at 4 steps, paired delete-one-group jackknife",
     .uncertainty = "95 % t intervals over prompt groups; distances between distributions by the delete-one-group jackknife",
 };
