@@ -183,14 +183,14 @@ static void do_launch(void *arg) {
     const launch_work *l = arg;
     emu_kernel((lk_cuda_kernel)l->kernel, l->args, l->blocks, emu_now.order);
 }
-/* A word of the arguments that is the address of something here must be one on the device (sizes are below 2^32, doubles
- * above 2^47; what is mapped nowhere is padding, or faults when it is read). */
+/* A word of the arguments that is the address of something here must be one on the device. Programs, heaps and mappings lie
+ * from 2^44 to 2^47; sizes and pairs of small integers are below, doubles above, an integer beside padding has a small lower half. */
 static bool takes_host_memory(const char *args, size_t n) {
     for (size_t i = 0; i + 8 <= n; i += 8) {
         uint64_t word;
         unsigned char resident;
         memcpy(&word, args + i, 8);
-        if (!(word >> 32) || word >> 47 || find((const void *)(uintptr_t)word)) continue;
+        if (!(word >> 44) || word >> 47 || (uint32_t)word < 1 << 16 || find((const void *)(uintptr_t)word)) continue;
         if (!mincore((void *)(uintptr_t)(word / PAGE * PAGE), 1, &resident)) return true;
     }
     return false;

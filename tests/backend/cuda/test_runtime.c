@@ -263,9 +263,9 @@ TEST(host_code_that_touches_device_memory_is_stopped) {
     int status;
     CHECK_OK(b->device->alloc(256, &there));
     pid_t pid = fork();
-    if (!pid) { volatile float *p = there; _exit(p[0] != 0); }
+    if (!pid) { volatile float *p = there; _exit(p[0] != 0 ? 42 : 43); }
     waitpid(pid, &status, 0);
-    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) > 1);                              /* a sanitizer turns the signal into its own exit */
+    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) < 42);                              /* a sanitizer turns the signal into its own exit */
     b->device->release(there);
     expect_nothing_left();
 }
