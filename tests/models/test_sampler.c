@@ -1,0 +1,52 @@
+/* The sampler's two forms and its schedulers, on the zoo's base: without the unconditional half a picture is what guidance 1 gives; Euler walks DDIM's
+ * path; what does not go together is refused. */
+#include "models/sampler.h"
+#include "tests/lib/lk_test.h"
+
+enum { N = 2, SIZE = N * LK_ZOO_LATENT_SIZE };
+static const char *const prompts[N] = {"a photo of a man", "a photo of a <s02> man, smiling"};
+static lk_zoo zoo;
+static bool ready(void) {
+    if (!zoo.directory) CHECK_OK(lk_zoo_open("models/zoo", "vae clip unet", &zoo));
+    return zoo.directory != NULL;
+}
+static void sample(lk_sampler *s, lk_sampling how, float *out) { CHECK_OK(lk_sample(s, prompts, N, 7, 0, how, out)); }
+static double apart(const float *a, const float *b) {          /* root mean square over that of a */
+    double d = 0, n = 0;
+    for (int i = 0; i < SIZE; i++) { d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]); n += (double)a[i] * a[i]; }
+    return sqrt(d / n);
+}
+TEST(plain_is_guidance_one) {
+    if (!ready()) return;
+    lk_sampler *guided, *plain;
+    static float a[SIZE], b[SIZE], c[SIZE];
+    CHECK_OK(lk_sampler_new(&zoo, NULL, 2, NULL, &guided));
+    CHECK_OK(lk_sampler_new_plain(&zoo, NULL, 0, 2, NULL, &plain));
+    sample(guided, (lk_sampling){2, 1, 0, NULL}, a);
+    sample(plain, (lk_sampling){2, 1, 0, NULL}, b);
+    sample(guided, (lk_sampling){2, 2, 0, NULL}, c);
+    CHECK_MSG(apart(a, b) < 1e-5, "%g apart", apart(a, b));         /* lerp at 1 rounds twice: a few ulp a step */
+    CHECK_MSG(apart(a, c) > 1e-2, "guidance 2 is %g apart", apart(a, c));
+    CHECK_FAILS(lk_sample(plain, prompts, N, 7, 0, (lk_sampling){2, 2, 0, NULL}, b), "expected 1");
+    lk_sampler_free(guided);
+    lk_sampler_free(plain);
+}
+/* DDIM without noise is Euler's method in sigma / alpha (Song et al. 2021, equation 13), so both walk the same path but for where it begins and ends:
+ * DDIM's first level has .07 of the signal's scale and its last is the schedule's first, Euler's last is zero. */
+TEST(euler_walks_ddims_path) {
+    if (!ready()) return;
+    lk_sampler *s;
+    static float ddim[SIZE], euler[SIZE], named[SIZE];
+    CHECK_OK(lk_sampler_new_plain(&zoo, NULL, 0, 2, NULL, &s));
+    sample(s, (lk_sampling){4, 1, 0, NULL}, ddim);
+    sample(s, (lk_sampling){4, 1, 0, "DDIMScheduler"}, named);
+    sample(s, (lk_sampling){4, 1, 0, "EulerDiscreteScheduler"}, euler);
+    CHECK(!memcmp(ddim, named, sizeof ddim));
+    CHECK_MSG(apart(ddim, euler) < 0.05, "%g apart", apart(ddim, euler));
+    sample(s, (lk_sampling){4, 1, 0, "DPMSolverMultistepScheduler"}, euler);
+    CHECK(isfinite(euler[0]));
+    sample(s, (lk_sampling){4, 1, 0, "LCMScheduler"}, euler);
+    CHECK_MSG(apart(ddim, euler) > 0.05, "LCM draws noise, yet is %g apart", apart(ddim, euler));
+    CHECK_FAILS(lk_sample(s, prompts, N, 7, 0, (lk_sampling){4, 1, 0, "EulerDiscreteSchedular"}, euler), "EulerDiscreteScheduler");
+    lk_sampler_free(s);
+}
