@@ -23,7 +23,7 @@ static lk_err read_config(const json_t *j, const char *path, lk_dit_config *c) {
     c->rms_qk = true;
     LK_TRY(lk_config_count(j, "in_channels", path, 64, 1, 1 << 12, &c->in_channels));
     LK_TRY(lk_config_count(j, "out_channels", path, c->in_channels, 1, 1 << 12, &c->out_channels));
-    LK_TRY(lk_config_count(j, "num_layers", path, 19, 1, 256, &c->layers));
+    LK_TRY(lk_config_count(j, "num_layers", path, 19, 0, 256, &c->layers));
     LK_TRY(lk_config_count(j, "num_single_layers", path, 38, 0, 256, &c->single_layers));
     LK_TRY(lk_config_count(j, "attention_head_dim", path, 128, 1, 1 << 12, &c->head_dim));
     LK_TRY(lk_config_count(j, "num_attention_heads", path, 24, 1, 1 << 12, &c->heads));
@@ -111,11 +111,11 @@ lk_val lk_flux_transformer(const lk_net *net, const lk_dit_config *c, lk_val tok
         s = double_block(&sub, c, s, temb, r);
     }
     int64_t text = lk_dim(g, s.text, 1), image = lk_dim(g, s.x, 1);
-    lk_val x = lk_concat(g, (lk_val[]){ s.text, s.x }, 2, 1);
+    lk_val x = c->single_layers ? lk_concat(g, (lk_val[]){ s.text, s.x }, 2, 1) : s.x;
     for (int64_t i = 0; i < c->single_layers; i++) {
         lk_net sub = lk_net_sub(net, "single_transformer_blocks.%lld", (long long)i);
         x = single_block(&sub, c, x, temb, r);
     }
-    x = lk_slice(g, x, 1, text, text + image);
+    if (c->single_layers) x = lk_slice(g, x, 1, text, text + image);
     return lk_nn_linear(net, "proj_out", lk_dit_norm_out(net, "norm_out.linear", x, temb, dim), dim, c->out_channels, true);
 }

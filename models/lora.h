@@ -33,9 +33,10 @@ lk_err lk_adapter_init(lk_adapter *, lk_exec *, uint64_t seed);
 /* PEFT's layout: "base_model.model.<module>.lora_A.weight" plus adapter_config in the header's metadata. */
 lk_err lk_adapter_save(lk_adapter *, lk_exec *, const char *path);
 /* The same adapter as other programs name it: diffusers' pytorch_lora_weights.safetensors ("unet.<module>.lora_A.weight", the config in the
- * header), kohya's (underscored names, an alpha tensor a module; rsLoRA's scale goes into alpha), kohya's for SDXL with SGM's block numbers.
+ * header), kohya's (underscored names, an alpha tensor a module; rsLoRA's scale goes into alpha), kohya's for SDXL with SGM's block numbers, kohya's
+ * for FLUX with query, key and value (and a single block's MLP) in one matrix.
  * component: "unet", "transformer", "text_encoder" or "text_encoder_2". */
-typedef enum { LK_FORMAT_PEFT, LK_FORMAT_DIFFUSERS, LK_FORMAT_KOHYA, LK_FORMAT_KOHYA_SGM } lk_lora_format;
+typedef enum { LK_FORMAT_PEFT, LK_FORMAT_DIFFUSERS, LK_FORMAT_KOHYA, LK_FORMAT_KOHYA_SGM, LK_FORMAT_KOHYA_FLUX } lk_lora_format;
 lk_err lk_adapter_save_as(lk_adapter *, lk_exec *, const char *path, lk_lora_format, const char *component);
 /* adapter_config.json as PEFT reads it, beside a file written by lk_adapter_save. */
 lk_err lk_adapter_save_config(lk_adapter *, const char *path);

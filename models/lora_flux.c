@@ -1,7 +1,9 @@
 /* Kohya's FLUX adapters carry the original code's block names, where query, key and value (and in single blocks the MLP's first layer) are
- * one fused matrix. Each is split into diffusers' modules here: A is common to them, B is cut by rows, so nothing is rounded. */
+ * one fused matrix. Reading splits each into diffusers' modules: A is common to them, B is cut by rows. Writing joins them again: a common A stays
+ * one, different As are stacked and B becomes block-diagonal (its rank the sum), a part that is not adapted gets rows of zeros. */
 #include "models/lora_internal.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The fused rows go to `to` in order: equal parts of `in` rows each (the stream's width), the last takes what is left. */
@@ -56,5 +58,90 @@ lk_err lk_lora_flux_split(lk_lora_file *f, const lk_lora_part *whole, lk_lora_pa
         return lk_error(LK_ESHAPE, "%s: '%s' has %lld rows over %lld columns; %d matrices of that width are fused in it", f->path, whole->name, (long long)all, (long long)width, n);
     for (int i = 0; i < n; i++)
         out[i] = cut(whole, lk_fmt(f->arena, "%s.%d.%s", rows[row].ours, block, rows[row].to[i]), i * width, i < n - 1 ? width : last);
+    return LK_OK;
+}
+
+/* ---- joining ---------------------------------------------------------------------------------------------------------------- */
+typedef struct { int row, block, slot; } place;                          /* slot: which of the row's modules */
+static bool place_of(const char *module, place *at) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int k = 0; k < 5 && rows[i].to[k]; k++) {
+            char form[96];
+            int n = 0;
+            snprintf(form, sizeof form, "%s.%%d.%s%%n", rows[i].ours, rows[i].to[k]);
+            if (sscanf(module, form, &at->block, &n) == 1 && n && !module[n]) { at->row = (int)i; at->slot = k; return true; }
+        }
+    return false;
+}
+/* Rows of an absent module of a fused matrix over `width` columns: attention's are square, FLUX's MLP is four times as wide. */
+static int64_t rows_of(const lk_lora_part *p, int row, int slot, int64_t width) {
+    if (p) return p->t[LK_SLOT_B].s.d[0];
+    return strcmp(rows[row].to[slot], "proj_mlp") ? width : 4 * width;
+}
+static bool same_down(const lk_lora_part *a, const lk_lora_part *b) {
+    const lk_lora_array *x = &a->t[LK_SLOT_A], *y = &b->t[LK_SLOT_A];
+    return a->r == b->r && a->alpha == b->alpha && x->s.d[1] == y->s.d[1] && !memcmp(x->x, y->x, (size_t)lk_numel(x->s) * sizeof(float));
+}
+/* parts: by slot, NULL where the module is not adapted. */
+static lk_err join(const lk_lora_file *f, lk_arena *arena, place at, const lk_lora_part *const *parts, int n, lk_lora_part *out) {
+    const lk_lora_part *first = NULL;
+    bool shared = true;
+    int64_t width = 0, all = 0;
+    int present = 0, r = 0, done = 0;
+    for (int i = 0; i < n; i++) {
+        if (!parts[i]) continue;
+        if (!first) { first = parts[i]; width = first->t[LK_SLOT_A].s.d[1]; }
+        if (parts[i]->t[LK_SLOT_A].s.rank != 2 || parts[i]->t[LK_SLOT_A].s.d[1] != width)
+            return lk_error(LK_ESHAPE, "'%s' and '%s' have inputs of different widths: not query, key and value of one stream", first->name, parts[i]->name);
+        shared = shared && same_down(first, parts[i]);
+        r += parts[i]->r;
+        present++;
+    }
+    if (f->kind == LK_DORA && present < n) return lk_error(LK_EINPUT, "DoRA of '%s' alone has no place in a fused matrix: its other modules' magnitudes are the base's", first->name);
+    if (shared) r = first->r;
+    for (int i = 0; i < n; i++) all += rows_of(parts[i], at.row, i, width);
+    float *down = lk_alloc(arena, (size_t)(r * width) * sizeof *down), *up = lk_alloc(arena, (size_t)(all * r) * sizeof *up), *magnitude = lk_alloc(arena, (size_t)all * sizeof *magnitude);
+    *out = (lk_lora_part){ .name = lk_fmt(arena, "%s.%d.%s", rows[at.row].block, at.block, rows[at.row].fused), .r = r, .alpha = shared ? first->alpha : r };
+    if (!shared && f->kind == LK_RSLORA) out->alpha = __builtin_sqrt((double)r);                       /* alpha / sqrt r = 1, the scales go into B */
+    int64_t row = 0;
+    for (int i = 0; i < n; i++) {
+        const lk_lora_part *p = parts[i];
+        int64_t here = rows_of(p, at.row, i, width);
+        if (p) {
+            const float scale = shared ? 1 : (float)lk_lora_file_scale(f, p);
+            memcpy(down + (shared ? 0 : done) * width, p->t[LK_SLOT_A].x, (size_t)(p->r * width) * sizeof *down);
+            for (int64_t j = 0; j < here; j++)
+                for (int k = 0; k < p->r; k++) up[(row + j) * r + (shared ? 0 : done) + k] = scale * p->t[LK_SLOT_B].x[j * p->r + k];
+            if (p->t[LK_SLOT_MAGNITUDE].x) memcpy(magnitude + row, p->t[LK_SLOT_MAGNITUDE].x, (size_t)here * sizeof *magnitude);
+            done += p->r;
+        }
+        row += here;
+    }
+    out->t[LK_SLOT_A] = (lk_lora_array){ LK_SHAPE(r, width), down };
+    out->t[LK_SLOT_B] = (lk_lora_array){ LK_SHAPE(all, r), up };
+    if (f->kind == LK_DORA) out->t[LK_SLOT_MAGNITUDE] = (lk_lora_array){ LK_SHAPE(all), magnitude };
+    return LK_OK;
+}
+lk_err lk_lora_flux_join(const lk_lora_file *f, lk_arena *arena, lk_lora_file *out) {
+    *out = *f;
+    out->n = 0;
+    out->part = lk_alloc(arena, (size_t)f->n * sizeof *out->part);
+    place *at = lk_alloc(arena, (size_t)f->n * sizeof *at);
+    if (f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "LoHa and LoKr cannot be joined into FLUX's fused matrices; write peft or kohya");
+    for (int i = 0; i < f->n; i++)
+        if (!place_of(f->part[i].name, &at[i])) return lk_error(LK_EINPUT, "module '%s' has no name in kohya's FLUX files; expected one of transformer_blocks or single_transformer_blocks", f->part[i].name);
+    for (int i = 0; i < f->n; i++) {
+        const lk_lora_part *parts[5] = { NULL };
+        bool earlier = false;
+        int n = 0;
+        for (int k = 0; k < f->n; k++) {
+            if (at[k].row != at[i].row || at[k].block != at[i].block) continue;
+            earlier |= k < i;
+            parts[at[k].slot] = &f->part[k];
+        }
+        if (earlier) continue;                                             /* its matrix was joined when the first of them came */
+        while (n < 5 && rows[at[i].row].to[n]) n++;
+        LK_TRY(join(f, arena, at[i], parts, n, &out->part[out->n++]));
+    }
     return LK_OK;
 }

@@ -5,7 +5,8 @@
 #include <string.h>
 
 static const struct { lk_lora_format format; const char *name; } formats[] = {
-    { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" } };
+    { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" },
+    { LK_FORMAT_KOHYA_FLUX, "kohya-flux" } };
 const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
     [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" },
     [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
@@ -16,7 +17,7 @@ static const struct { const char *component, *prefix; } kohya_prefixes[] = {
 
 lk_err lk_lora_format_named(const char *name, lk_lora_format *out) {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) if (!strcmp(formats[i].name, name)) { *out = formats[i].format; return LK_OK; }
-    return lk_error(LK_EINPUT, "format '%s': expected peft, diffusers, kohya or kohya-sgm", name);
+    return lk_error(LK_EINPUT, "format '%s': expected peft, diffusers, kohya, kohya-sgm or kohya-flux", name);
 }
 
 /* ---- the config as PEFT writes it ------------------------------------------------------------------------------------------ */
@@ -116,8 +117,8 @@ static lk_err check_names(const writing *w) {
 
 static lk_err collect(writing *w) {
     if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa and LoKr; write peft or kohya (LyCORIS' keys)");
-    bool kohya = w->format == LK_FORMAT_KOHYA || w->format == LK_FORMAT_KOHYA_SGM;
-    const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
+    bool kohya = w->format >= LK_FORMAT_KOHYA;
+    const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : w->format == LK_FORMAT_KOHYA_FLUX ? "lora_unet_" : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
     if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder and text_encoder_2", w->f->component);
     LK_TRY(check_names(w));
     w->items = lk_alloc(w->arena, (size_t)w->f->n * (LK_SLOT_COUNT + 1) * sizeof *w->items);
@@ -142,7 +143,10 @@ static lk_err write_items(const writing *w, const char *path, double dropout) {
 
 static lk_err save(const lk_lora_file *f, const char *path, lk_lora_format format, double dropout) {
     writing w = { .f = f, .format = format, .arena = lk_arena_new() };
-    lk_err err = f->n ? collect(&w) : lk_error(LK_ESTATE, "the adapter joined no module (build the model with it first; do its targets match?)");
+    lk_lora_file joined;
+    lk_err err = LK_OK;
+    if (f->n && format == LK_FORMAT_KOHYA_FLUX) { err = lk_lora_flux_join(f, w.arena, &joined); w.f = &joined; }
+    if (!err) err = f->n ? collect(&w) : lk_error(LK_ESTATE, "the adapter joined no module (build the model with it first; do its targets match?)");
     if (!err) err = write_items(&w, path, dropout);
     lk_arena_free(w.arena);
     return lk_err_wrap(err, "%s: not written", path);

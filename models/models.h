@@ -35,6 +35,7 @@ typedef struct {
     int64_t depth[LK_MAX_LEVELS], up_depth[LK_MAX_LEVELS];   /* transformer_layers_per_block; up_depth by up block */
     int64_t context[LK_MAX_LEVELS];                     /* cross_attention_dim */
     bool down_attn[LK_MAX_LEVELS], up_attn[LK_MAX_LEVELS];
+    int64_t text_dim;                                   /* encoder_hid_dim: width of the text before encoder_hid_proj (Kolors); 0: none */
     bool mid, mid_attn;                                 /* mid_block_type: null; UNetMidBlock2D; UNetMidBlock2DCrossAttn */
     int groups; double eps;
     bool linear_proj;                                   /* use_linear_projection: proj_in, proj_out on tokens, not 1x1 convs */

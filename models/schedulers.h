@@ -56,4 +56,11 @@ lk_err lk_scheduler_velocity(const lk_scheduler *, const float *x0, const float 
 double lk_scheduler_snr(const lk_scheduler *, int timestep);       /* alpha^2 / sigma^2 */
 /* Min-SNR-gamma (Hang et al. 2023, arXiv:2303.09556): epsilon min(snr, gamma)/snr, v min(snr, gamma)/(snr + 1), x0 min(snr, gamma). */
 lk_err lk_scheduler_min_snr_weight(const lk_scheduler *, int timestep, double gamma, double *weight);
+
+/* ---- EDM (Karras et al. 2022, table 1): x = x0 + sigma noise --------------------------------------------- */
+/* The denoiser is D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) of a network F; weight: of |D - x0|^2 in its loss (lambda of equation 8). */
+typedef struct { double c_skip, c_out, c_in, c_noise, weight; } lk_edm;
+lk_edm lk_edm_precondition(double sigma, double sigma_data);       /* sigma > 0 */
+/* n noise levels from sigma_max to sigma_min, evenly spaced in sigma^(1/rho) (equation 5), then 0: n + 1 values. */
+void   lk_edm_sigmas(double sigma_min, double sigma_max, double rho, int n, double *sigmas);
 #endif

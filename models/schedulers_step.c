@@ -235,3 +235,14 @@ lk_err lk_scheduler_min_snr_weight(const lk_scheduler *s, int t, double gamma, d
     *weight = s->prediction == EPSILON ? least / snr : s->prediction == V_PREDICTION ? least / (snr + 1) : least;
     return LK_OK;
 }
+
+/* ---- EDM ------------------------------------------------------------------------------------------------------- */
+lk_edm lk_edm_precondition(double sigma, double data) {
+    double s2 = sigma * sigma, d2 = data * data, root = __builtin_sqrt(s2 + d2);
+    return (lk_edm){ .c_skip = d2 / (s2 + d2), .c_out = sigma * data / root, .c_in = 1 / root, .c_noise = .25 * lk_log_d(sigma), .weight = (s2 + d2) / (s2 * d2) };
+}
+void lk_edm_sigmas(double least, double most, double rho, int n, double *sigmas) {
+    double a = lk_pow_d(most, 1 / rho), b = lk_pow_d(least, 1 / rho);
+    for (int i = 0; i < n; i++) sigmas[i] = lk_pow_d(n > 1 ? a + (b - a) * i / (n - 1) : a, rho);
+    sigmas[n] = 0;
+}

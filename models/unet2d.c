@@ -109,6 +109,7 @@ static void add_residuals(lk_graph *g, lk_unet_down *d, lk_unet_extra extra) {
 lk_val lk_unet2d(const lk_net *net, const lk_unet_config *c, lk_val sample, lk_val timestep, lk_val context, lk_unet_extra extra) {
     lk_graph *g = net->g;
     if (c->center_input) sample = lk_shift(g, lk_scale(g, sample, 2), -1);
+    if (c->text_dim) context = lk_nn_linear(net, "encoder_hid_proj", context, c->text_dim, c->context[0], true);
     lk_unet_down d = { .temb = lk_unet_time(net, c, timestep, extra) };
     d.x = lk_nn_conv2d(net, "conv_in", sample, c->in_channels, c->channels[0], 3, 1, 1, true);
     lk_unet_run_down(net, c, &d, context);

@@ -9,12 +9,12 @@
     { "norm_eps" }, { "use_linear_projection" }, { "addition_embed_type", "null|\"text_time\"" }, { "addition_time_embed_dim" }, \
     { "projection_class_embeddings_input_dim" }, { "upcast_attention" }, { "addition_embed_type_num_heads" }, \
     { "only_cross_attention", NO }, { "downsample_padding", "1" }, { "mid_block_scale_factor", "1|1.0" }, { "act_fn", "\"silu\"|\"swish\"" }, \
-    { "encoder_hid_dim", "null" }, { "encoder_hid_dim_type", "null" }, { "num_attention_heads", "null" }, { "class_embed_type", "null" }, \
+    { "num_attention_heads", "null" }, { "class_embed_type", "null" }, \
     { "num_class_embeds", "null" }, { "resnet_time_scale_shift", "\"default\"" }
 
 static const lk_config_rule unet_rules[] = {
     SHARED_RULES,
-    { "sample_size" }, { "out_channels" }, { "up_block_types" }, { "center_input_sample" }, { "time_embedding_dim" }, { "time_cond_proj_dim" },
+    { "encoder_hid_dim" }, { "encoder_hid_dim_type", "null|\"text_proj\"" }, { "sample_size" }, { "out_channels" }, { "up_block_types" }, { "center_input_sample" }, { "time_embedding_dim" }, { "time_cond_proj_dim" },
     { "reverse_transformer_layers_per_block" }, { "dropout", "0|0.0" }, { "dual_cross_attention", NO }, { "resnet_skip_time_act", NO },
     { "resnet_out_scale_factor", "1|1.0" }, { "time_embedding_type", "\"positional\"" }, { "time_embedding_act_fn", "null" },
     { "timestep_post_act", "null" }, { "conv_in_kernel", "3" }, { "conv_out_kernel", "3" }, { "attention_type", "\"default\"" },
@@ -22,7 +22,7 @@ static const lk_config_rule unet_rules[] = {
 
 static const lk_config_rule controlnet_rules[] = {
     SHARED_RULES,
-    { "conditioning_channels" }, { "conditioning_embedding_out_channels" }, { "controlnet_conditioning_channel_order", "\"rgb\"|\"bgr\"" },
+    { "encoder_hid_dim", "null" }, { "encoder_hid_dim_type", "null" }, { "conditioning_channels" }, { "conditioning_embedding_out_channels" }, { "controlnet_conditioning_channel_order", "\"rgb\"|\"bgr\"" },
     { "global_pool_conditions" }, { NULL } };
 
 static const char *const down_types[] = { "DownBlock2D", "CrossAttnDownBlock2D", NULL };
@@ -99,6 +99,7 @@ static lk_err read_unet(const json_t *j, const char *path, lk_unet_config *c) {
     LK_TRY(lk_json_bool(j, "center_input_sample", path, false, &c->center_input));
     LK_TRY(lk_config_count(j, "time_embedding_dim", path, c->time_dim, 1, 1 << 16, &c->time_dim));
     LK_TRY(lk_config_count(j, "time_cond_proj_dim", path, 0, 0, 1 << 16, &c->time_cond_dim));
+    LK_TRY(lk_config_count(j, "encoder_hid_dim", path, 0, 0, 1 << 16, &c->text_dim));        /* its type is text_proj by default, too */
     int64_t reversed[LK_MAX_LEVELS];
     for (int i = 0; i < c->levels; i++) reversed[i] = c->depth[c->levels - 1 - i];
     memcpy(c->up_depth, reversed, sizeof reversed);

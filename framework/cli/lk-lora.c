@@ -1,6 +1,6 @@
 /* lk-lora: adapter files without a model in memory.
  *   lk-lora inspect FILE [base=CHECKPOINT]
- *   lk-lora convert FILE OUT format=peft|diffusers|kohya|kohya-sgm [base=CHECKPOINT] [component=unet]
+ *   lk-lora convert FILE OUT format=peft|diffusers|kohya|kohya-sgm|kohya-flux [base=CHECKPOINT] [component=unet]
  *   lk-lora resize  FILE OUT rank=R [format=] [base=]
  *   lk-lora mix     OUT FILE=WEIGHT... [rank=R] [format=] [base=]       sum of weighted deltas, exact unless a rank is given
  *   lk-lora halves  A B OUT at=F [format=]                             A and B interpolated each for itself (DiffMorpher)
@@ -125,7 +125,7 @@ static lk_err inspect(context *c) {
 
 static lk_err convert(context *c) {
     lk_lora_file *f;
-    if (!c->a->format) return lk_error(LK_EINPUT, "convert: format= is missing: peft, diffusers, kohya or kohya-sgm");
+    if (!c->a->format) return lk_error(LK_EINPUT, "convert: format= is missing: peft, diffusers, kohya, kohya-sgm or kohya-flux");
     LK_TRY(read_adapter(c, c->a->positional[0], &f));
     lk_err err = write_adapter(c, f, c->a->positional[1]);
     lk_lora_file_free(f);
@@ -296,7 +296,7 @@ static lk_err diff(context *c) {
 /* ---- main ------------------------------------------------------------------------------------------------------------------------ */
 
 static const struct { const char *name; lk_err (*run)(context *); int n; const char *usage; } commands[] = {
-    { "inspect", inspect, 1, "FILE [base=CHECKPOINT]" }, { "convert", convert, 2, "FILE OUT format=peft|diffusers|kohya|kohya-sgm [base=CHECKPOINT] [component=NAME]" },
+    { "inspect", inspect, 1, "FILE [base=CHECKPOINT]" }, { "convert", convert, 2, "FILE OUT format=peft|diffusers|kohya|kohya-sgm|kohya-flux [base=CHECKPOINT] [component=NAME]" },
     { "resize", resize, 2, "FILE OUT rank=R [format=F] [base=CHECKPOINT]" }, { "mix", mix, 1, "OUT FILE.safetensors=WEIGHT... [rank=R] [format=F] [base=CHECKPOINT]" },
     { "halves", halves, 3, "A B OUT at=F [format=F] [base=CHECKPOINT]" }, { "merge", merge, 2, "BASE OUT FILE.safetensors=WEIGHT..." },
     { "extract", extract, 3, "BASE TUNED OUT rank=R [format=F]" }, { "diff", diff, 2, "A B [base=CHECKPOINT]" } };

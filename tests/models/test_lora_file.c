@@ -197,3 +197,44 @@ TEST(fused_flux_matrices_come_apart) {
     write_fused(path, "double_blocks_7_img_attn_qkv", 13);
     CHECK_FAILS(lk_lora_file_read(path, &f), "3 matrices of that width are fused");
 }
+/* tests/peers/flux_kohya.py compares with diffusers at FLUX's own widths. */
+TEST(flux_modules_join_again) {
+    char path[512], again[512];
+    lk_lora_file *f, *g;
+    double before[3][16], after[16], worst = 0;
+    int64_t rows, columns;
+    snprintf(path, sizeof path, "%s/flux.safetensors", lk_test_dir());
+    snprintf(again, sizeof again, "%s/again.safetensors", lk_test_dir());
+    write_fused(path, "double_blocks_7_img_attn_qkv", 12);
+    CHECK_OK(lk_lora_file_read(path, &f));
+    CHECK_OK(lk_lora_file_save(f, again, LK_FORMAT_KOHYA_FLUX, false));
+    lk_st *x, *y;
+    CHECK_OK(lk_st_open(path, &x));
+    CHECK_OK(lk_st_open(again, &y));
+    CHECK(lk_st_count(x) == lk_st_count(y));
+    for (int i = 0; i < lk_st_count(x) && i < lk_st_count(y); i++) {       /* one A: what came apart is whole again, bit for bit */
+        const lk_tensor *a = lk_st_at(x, i), *b = lk_st_at(y, i);
+        CHECK_MSG(!strcmp(a->name, b->name) && a->bytes == b->bytes && !memcmp(a->data, b->data, a->bytes), "%s, %s", a->name, b->name);
+    }
+    lk_st_close(x); lk_st_close(y);
+    float other[2 * 4] = { 3, -1, 2, 5, 0, 1, -2, 4 };
+    f->part[1].t[LK_SLOT_A].x = other;                                     /* another A and alpha: ranks add up, deltas stay */
+    f->part[2].alpha = 3;
+    for (int i = 0; i < 3; i++) lk_lora_part_delta(f, &f->part[i], before[i]);
+    CHECK_OK(lk_lora_file_save(f, again, LK_FORMAT_KOHYA_FLUX, false));
+    CHECK_OK(lk_lora_file_read(again, &g));
+    CHECK(g->n == 3 && g->part[0].r == 6);
+    for (int i = 0; i < g->n && i < 3; i++) {
+        lk_lora_part_size(&g->part[i], &rows, &columns);
+        CHECK(rows == 4 && columns == 4 && !strcmp(g->part[i].name, f->part[i].name));
+        lk_lora_part_delta(g, &g->part[i], after);
+        for (int k = 0; k < 16; k++) worst = fmax(worst, fabs(after[k] - before[i][k]));
+    }
+    CHECK_CLOSE(worst, 0, 1e-5);                                           /* of sums of values up to 100, B rounded once with its scale */
+    f->part[0].name = "x_embedder";
+    CHECK_FAILS(lk_lora_file_save(f, again, LK_FORMAT_KOHYA_FLUX, false), "'x_embedder' has no name in kohya's FLUX files");
+    f->kind = LK_LOHA;
+    CHECK_FAILS(lk_lora_file_save(f, again, LK_FORMAT_KOHYA_FLUX, false), "cannot be joined");
+    lk_lora_file_free(f);
+    lk_lora_file_free(g);
+}

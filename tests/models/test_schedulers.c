@@ -69,3 +69,23 @@ TEST(calls_that_cannot_be_met_are_errors) {
     CHECK_CLOSE(lk_scheduler_flow_mu(s, 4096), 1.15, 1e-12);
     lk_scheduler_free(s);
 }
+
+TEST(edm_preconditioning) {
+    static const struct { double data, sigma, skip, out, in, noise; } rows[] = {          /* tests/peers/edm.py: diffusers' EDMEulerScheduler in binary64 */
+        { 0.5, 0.002, 0.99998400025599588, 0.0019999840001919972, 1.9999840001919975, -1.5536520246055479 }, { 0.5, 0.37, 0.64616179891444814, 0.29742150270514733, 1.6076837984062018, -0.24856306833596672 },
+        { 0.5, 1.0, 0.20000000000000001, 0.44721359549995793, 0.89442719099991586, 0 }, { 0.5, 80.0, 3.9060974180696068e-05, 0.49999023466109294, 0.012499755866527323, 1.0955066586684703 },
+        { 1.0, 0.37, 0.87958483595742809, 0.3470088817920543, 0.93786184268122785, -0.24856306833596672 }, { 1.0, 80.0, 0.0001562255897516013, 0.99992188415408156, 0.01249902355192602, 1.0955066586684703 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lk_edm e = lk_edm_precondition(rows[i].sigma, rows[i].data);
+        CHECK_CLOSE(e.c_skip, rows[i].skip, 1e-15);                                       /* some rounding of binary64 */
+        CHECK_CLOSE(e.c_out, rows[i].out, 1e-15);
+        CHECK_CLOSE(e.c_in, rows[i].in, 1e-15);
+        CHECK_CLOSE(e.c_noise, rows[i].noise, 1e-15);
+        CHECK_CLOSE(e.weight * e.c_out * e.c_out, 1, 1e-14);                              /* so the network's own loss has weight 1 (equation 8) */
+    }
+    static const double levels[] = { 80.0, 17.52783203125, 2.51521897315979, 0.16975276172161102, 0.0020000000949949026, 0.0 };
+    double sigmas[6];
+    lk_edm_sigmas(.002, 80, 7, 5, sigmas);
+    for (int i = 0; i < 6; i++) CHECK_CLOSE(sigmas[i], levels[i], 1e-6 * (levels[i] + 1e-3));   /* the peer keeps binary32 */
+    CHECK(fabs(lk_edm_precondition(.37, .5).c_skip - rows[4].skip) > .1);                 /* another sigma_data is seen */
+}

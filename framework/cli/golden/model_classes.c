@@ -8,6 +8,7 @@ static lk_err unet2d(lk_golden_model *m) {
     lk_unet_extra extra = LK_UNET_PLAIN;
     if (lk_golden_has(m, "text_embeds")) extra.text_embeds = lk_golden_input(m, "text_embeds");
     if (lk_golden_has(m, "time_ids")) extra.time_ids = lk_golden_input(m, "time_ids");
+    if (lk_golden_has(m, "timestep_cond")) extra.timestep_cond = lk_golden_input(m, "timestep_cond");
     lk_golden_output(m, "sample", lk_unet2d(&m->net, &c, lk_golden_input(m, "sample"), lk_golden_input(m, "timestep"), lk_golden_input(m, "encoder_hidden_states"), extra));
     return LK_OK;
 }
@@ -57,6 +58,7 @@ const lk_golden_class lk_golden_classes[] = {
     { "AutoencoderTiny", autoencoder_tiny },
     { "CLIPTextModel", clip_text },
     { "CLIPTextModelWithProjection", clip_text },
+    { "CLIPVisionModel", clip_vision },
     { "CLIPVisionModelWithProjection", clip_vision },
     { "ControlNetModel", lk_golden_controlnet },
     { "SD3Transformer2DModel", lk_golden_sd3 },

@@ -22,12 +22,14 @@ static lk_err controlnet_on(lk_golden_model *m, const char *base, double scale, 
     LK_TRY(lk_controlnet_config_load(config_of(m), &c));
     LK_TRY(lk_unet_config_load(lk_golden_path(m->memory, base_dir, "config.json"), &u));
     lk_val sample = lk_golden_input(m, "sample"), t = lk_golden_input(m, "timestep"), text = lk_golden_input(m, "encoder_hidden_states");
-    lk_control k = lk_controlnet(&m->net, &c, sample, t, text, lk_golden_input(m, "controlnet_cond"), scale, guess, LK_UNET_PLAIN);
+    lk_unet_extra extra = LK_UNET_PLAIN;
+    if (lk_golden_has(m, "text_embeds")) extra.text_embeds = lk_golden_input(m, "text_embeds");
+    if (lk_golden_has(m, "time_ids")) extra.time_ids = lk_golden_input(m, "time_ids");
+    lk_control k = lk_controlnet(&m->net, &c, sample, t, text, lk_golden_input(m, "controlnet_cond"), scale, guess, extra);
     for (int i = 0; i < k.n; i++) lk_golden_output(m, lk_fmt(m->memory, "down.%d", i), k.down[i]);
     lk_golden_output(m, "mid", k.mid);
     lk_net net = m->net;
     net.param_prefix = "unet/";
-    lk_unet_extra extra = LK_UNET_PLAIN;
     extra.down_residuals = k.down;
     extra.n_down = k.n;
     extra.mid_residual = k.mid;
