@@ -37,6 +37,7 @@ static lk_err embed(lk_exec *x, lk_val in, lk_val index, lk_val out, const lk_cl
 }
 lk_err lk_clip_texts(const char *model, const char *const *texts, int n, lk_pool *pool, double **out, int64_t *d) {
     lk_clip_text_config c;
+    *out = NULL;
     lk_word_tokenizer *t = NULL;
     lk_st *st = NULL;
     char *config = lk_xfmt("%s/config.json", model), *weights = lk_xfmt("%s/model.safetensors", model);
@@ -55,7 +56,7 @@ lk_err lk_clip_texts(const char *model, const char *const *texts, int n, lk_pool
         *d = c.projection;
         *out = lk_xmalloc((size_t)(n * c.projection + 1) * sizeof **out);
         for (int i = 0; i < n && !e; i++) e = lk_err_wrap(embed(x, in, index, y, &c, t, texts[i], *out + i * c.projection), "\"%s\"", texts[i]);
-        if (e) free(*out);
+        if (e) { free(*out); *out = NULL; }
     }
     lk_exec_free(x);
     lk_graph_free(g);

@@ -214,6 +214,7 @@ lk_err lk_extractor_new(const char *name, const lk_extract_options *o, lk_pool *
     snprintf(e->from.features, sizeof e->from.features, "%s", name);
     lk_err err = k->open(e, name + strlen(k->name));
     if (!err && (e->options.crop < 0 || e->options.stride < 0)) err = lk_error(LK_EINPUT, "crops of %d pixels every %d", e->options.crop, e->options.stride);
+    if (!err && e->options.crop && !k->input) err = lk_error(LK_EINPUT, "%s: no --crop; crops are for networks that see whole pictures", name);
     if (!err && e->options.crop) {
         if (!e->options.stride) e->options.stride = e->options.crop;
         size_t n = strlen(e->from.resize);

@@ -96,7 +96,7 @@ static void range_of(const request *q, int64_t n, int64_t *begin, int64_t *end) 
 }
 /* The text of each picture of A, from lines of metadata. */
 static lk_err read_texts(const char *path, const lk_pictures *a, const char ***out, json_t ***lines, int64_t *n_lines) {
-    char *bytes, *file = lk_ends(path, ".jsonl") ? lk_xstrdup(path) : lk_xfmt("%s/metadata.jsonl", path);
+    char *bytes = NULL, *file = lk_ends(path, ".jsonl") ? lk_xstrdup(path) : lk_xfmt("%s/metadata.jsonl", path);
     size_t n;
     lk_err e = lk_read_file(file, &bytes, &n);
     *n_lines = 0;
@@ -118,12 +118,12 @@ static lk_err read_texts(const char *path, const lk_pictures *a, const char ***o
         for (int64_t i = 0; name && text && i < lk_pictures_count(a); i++) if (!strcmp(name, lk_pictures_name(a, i))) (*out)[i] = text;
     }
     for (int64_t i = 0; i < lk_pictures_count(a) && !e; i++) if (!(*out)[i]) e = lk_error(LK_EINPUT, "%s has no \"text\" for %s", file, lk_pictures_name(a, i));
-    if (n_lines && !e && !*n_lines) e = lk_error(LK_EINPUT, "%s is empty", file);
+    free(bytes);
     free(file);
     return e;
 }
-/* Vectors of pictures [from, to) of a source. */
-static lk_err vectors(lk_extractor *x, lk_pictures *s, int64_t from, int64_t to, double **out, int64_t *n, const char **names) {
+/* Vectors of pictures [from, to) of a source; names (or NULL): of each vector, grown as needed. */
+static lk_err vectors(lk_extractor *x, lk_pictures *s, int64_t from, int64_t to, double **out, int64_t *n, const char ***names) {
     lk_picture p[BATCH] = { 0 };
     const char *paths[BATCH];
     lk_err e = LK_OK;
@@ -133,10 +133,10 @@ static lk_err vectors(lk_extractor *x, lk_pictures *s, int64_t from, int64_t to,
         paths[k] = lk_pictures_path(s, i);
         e = lk_pictures_read(s, i, p + k);
         int64_t each = e ? 0 : lk_extractor_each(x, p + k);
-        for (int64_t c = 0; names && c < each && *n + c < MOST_WORDS * BATCH; c++) names[*n + c] = lk_pictures_name(s, i);
+        if (names) *names = lk_xrealloc(*names, (size_t)(*n + each + 1) * sizeof **names);
+        for (int64_t c = 0; names && c < each; c++) (*names)[*n + c] = lk_pictures_name(s, i);
         *n += each;
     }
-    if (!e && names && *n > MOST_WORDS * BATCH) e = lk_error(LK_EINPUT, "%s: more than %d crops of a picture", paths[0], MOST_WORDS);
     if (!e) e = lk_extractor_run(x, p, paths, k, out, n);
     for (int i = 0; i < k; i++) lk_pictures_drop(p + i);
     return e;
@@ -201,7 +201,7 @@ static lk_err text_pairs(job *j, const char *path) {
     lk_err e = read_texts(path, j->side[0], &texts, &lines, &n_lines);
     if (!e) e = lk_clip_texts(j->q->extract.model, texts, (int)n, j->pool, &embedded, &d);
     if (!e) e = vector_pairs(j, embedded, d);
-    if (embedded && !e) free(embedded);
+    free(embedded);
     for (int64_t i = 0; i < n_lines; i++) json_decref(lines[i]);
     free(lines);
     free(texts);
@@ -216,11 +216,12 @@ static lk_err whole_sets(job *j, int sides) {
         range_of(j->q, lk_pictures_count(j->side[s]), &begin, &end);
         for (int64_t i = begin; i < end && !e; i += BATCH) {
             int64_t to = i + BATCH < end ? i + BATCH : end;
-            const char *names[MOST_WORDS * BATCH];
+            const char **names = NULL;
             double *x = NULL;
-            e = vectors(j->x, j->side[s], i, to, &x, &n, names);
+            e = vectors(j->x, j->side[s], i, to, &x, &n, &names);
             if (!e) e = state_for(j, lk_extractor_dim(j->x));
             if (!e) e = lk_metric_update_set(j->m, s, x, n, names);
+            free(names);
             free(x);
             progress(labels[s], to - begin, end - begin);
         }

@@ -86,7 +86,7 @@ TEST(folders_stacks_and_files_give_the_same_number) {
     SAYS("ssim/skimage %/a %/b --csv", "\"p5.png\",");
     SAYS("vendi %/a --features pixels", "features pixels");
     SAYS("frechet %/a %/b --features pixels", "covariances of rank 5 and 5");
-    SAYS("frechet %/a %/b --features pixels --crop 12", "crops 12 every 12");
+    REFUSES("frechet %/a %/b --features pixels --crop 12", "no --crop");
     SAYS("--list", "skimage structural_similarity");
     REFUSES("clip-i %/a %/b --model models/zoo/clip", "image_size is 64");
 }

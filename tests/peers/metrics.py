@@ -96,6 +96,16 @@ def fid_rows():
     k = [(x @ y.T / 2048 + 1) ** 3 for x, y in ((features[0], features[0]), (features[0], features[1]), (features[1], features[1]))]
     r = ours("kid/pytorch", a, b, "--weights", weights, "--count", "12")
     compare("kid/pytorch", r["value"], float(mmd2(k[0], k[1], k[2], unit_diagonal=False, mmd_est="unbiased")), 1e-5)
+    crops = []
+    for p in (a, b):                                # the crops of 40 every 20 as pictures of their own
+        crops.append(p + "_crops")
+        os.makedirs(crops[-1])
+        for i, im in enumerate(read(p)[:4]):
+            for y in range(0, im.shape[0] - 39, 20):
+                for x in range(0, im.shape[1] - 39, 20):
+                    Image.fromarray(im[y:y + 40, x:x + 40]).save(os.path.join(crops[-1], "%02d_%03d_%03d.png" % (i, y, x)))
+    r = ours("patch-fid/clean", a, b, "--weights", weights, "--crop", "40:20", "--count", "4")
+    compare("patch-fid/clean, crops as pictures", r["value"], ours("fid/clean", *crops, "--weights", weights)["value"], 1e-9)
 
 
 def lpips_rows():
