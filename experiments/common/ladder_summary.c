@@ -161,7 +161,7 @@ static lk_err primary(const lk_ladder *l, const char *a, const char *b, int step
     double lo, hi, p;
     LK_TRY(difference(l, lk_ladder_find(l, a, stem), lk_ladder_find(l, b, stem), "fd", &d));
     if (!d.there || d.n < 6 || !interval(&d, &lo, &hi, &p)) {
-        *sentence = lk_fmt(m, "Primary contrast not tested: it needs %s and %s at %d steps and 6 groups; this sweep has %d groups.", a, b, steps, d.n);
+        *sentence = lk_fmt(m, "Primary contrast not tested: it needs %s and %s at %d steps and 6 groups; of %d groups this sweep has both.", a, b, steps, d.n);
         return LK_OK;
     }
     *sentence = lk_fmt(m, "Primary: FD (whole) of %s minus %s at %d steps: %.3f [%.3f, %.3f], n = %d groups, p = %.4f: %s.", a, b, steps, d.centre, lo, hi, d.n, p,
