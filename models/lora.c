@@ -95,8 +95,6 @@ static lk_lora_module *known_module(lk_adapter *a, const lk_graph *g, const char
     return NULL;
 }
 
-double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return c->kind == LK_RSLORA ? alpha / __builtin_sqrt((double)r) : alpha / r; }
-
 static lk_val adapter_param(lk_graph *g, const lk_adapter *a, const char *module, const char *leaf, lk_shape shape) {
     char *name = lk_xfmt("%s%s.%s", a->prefix, module, leaf);
     lk_val v = lk_param(g, name, shape, LK_MEM_ADAPTER);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return c->kind == LK_RSLORA ? alpha / __builtin_sqrt((double)r) : alpha / r; }
 double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return lk_lora_scale(&(lk_lora_config){ .kind = f->kind }, p->r, p->alpha); }
 
 /* ---- one module's delta ------------------------------------------------------------------------------------------------- */

@@ -22,10 +22,21 @@ static lk_err read_array(lk_arena *arena, const lk_tensor *t, lk_lora_array *out
     return lk_st_f32(t, out->x);
 }
 
+/* What the algebra and the writers count on. */
+static lk_err check_shapes(const lk_lora_file *f, const lk_lora_part *p) {
+    const lk_lora_array *b = &p->t[LK_SLOT_B], *m = &p->t[LK_SLOT_MAGNITUDE];
+    if (b->x && lk_numel(b->s) != b->s.d[0] * p->r)
+        return lk_error(LK_ESHAPE, "%s: lora_B of '%s' has %lld values for %lld rows of rank %d: it must be a matrix or a 1x1 convolution", f->path, p->name, (long long)lk_numel(b->s), (long long)b->s.d[0], p->r);
+    if (b->x && m->x && lk_numel(m->s) != b->s.d[0])
+        return lk_error(LK_ESHAPE, "%s: the magnitude of '%s' has %lld values; its lora_B has %lld rows", f->path, p->name, (long long)lk_numel(m->s), (long long)b->s.d[0]);
+    return LK_OK;
+}
+
 static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
     lk_lora_part whole, *p = &whole;
     *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
+    LK_TRY(check_shapes(f, p));
     LK_TRY(lk_lora_flux_split(f, p, &f->part[f->n]));
     f->n += lk_lora_flux_parts(p->name);
     return LK_OK;

@@ -131,7 +131,11 @@ lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
         if (e->t[i] && (f->kind == LK_LOHA) != (i >= LK_SLOT_H1A && i <= LK_SLOT_H2B)) return lk_error(LK_EINPUT, "%s: '%s': LoHa and LoKr are mixed in one file", f->path, e->t[i]->name);
     if (f->kind == LK_LOHA) {
         LK_TRY(check_product(f, e, LK_SLOT_H1A, LK_SLOT_H1B));
-        return check_product(f, e, LK_SLOT_H2A, LK_SLOT_H2B);
+        LK_TRY(check_product(f, e, LK_SLOT_H2A, LK_SLOT_H2B));
+        const lk_tensor *a1 = e->t[LK_SLOT_H1A], *b1 = e->t[LK_SLOT_H1B], *a2 = e->t[LK_SLOT_H2A], *b2 = e->t[LK_SLOT_H2B];
+        if (a1->d[0] == a2->d[0] && b1->d[1] == b2->d[1]) return LK_OK;
+        return lk_error(LK_ESHAPE, "%s: module '%s': hada_w1 gives a matrix of %lld x %lld, hada_w2 one of %lld x %lld; they are multiplied element by element", f->path, e->name,
+                        (long long)a1->d[0], (long long)b1->d[1], (long long)a2->d[0], (long long)b2->d[1]);
     }
     LK_TRY(check_whole_or_product(f, e, LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B));
     return check_whole_or_product(f, e, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B);

@@ -238,3 +238,18 @@ TEST(flux_modules_join_again) {
     lk_lora_file_free(f);
     lk_lora_file_free(g);
 }
+
+/* Found by tests/fuzz/fuzz_adapter.c: sizes the algebra counts on. */
+TEST(factors_must_fit_each_other) {
+    char path[512];
+    lk_lora_file *f;
+    static float x[64];
+    snprintf(path, sizeof path, "%s/unfit.safetensors", lk_test_dir());
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { "lora_unet_a.hada_w1_a", LK_ST_F32, 2, { 4, 2 }, x }, { "lora_unet_a.hada_w1_b", LK_ST_F32, 2, { 2, 3 }, x }, { "lora_unet_a.hada_w2_a", LK_ST_F32, 2, { 2, 2 }, x },
+                                               { "lora_unet_a.hada_w2_b", LK_ST_F32, 2, { 2, 3 }, x } }, 4, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "hada_w1 gives a matrix of 4 x 3, hada_w2 one of 2 x 3");
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { "lora_unet_a.lora_down.weight", LK_ST_F32, 2, { 2, 4 }, x }, { "lora_unet_a.lora_up.weight", LK_ST_F32, 2, { 6, 2 }, x }, { "lora_unet_a.dora_scale", LK_ST_F32, 2, { 5, 1 }, x } }, 3, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "the magnitude of 'lora_unet_a' has 5 values; its lora_B has 6 rows");
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { "lora_unet_a.lora_down.weight", LK_ST_F32, 2, { 2, 4 }, x }, { "lora_unet_a.lora_up.weight", LK_ST_F32, 4, { 2, 2, 3, 3 }, x } }, 2, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "a matrix or a 1x1 convolution");
+}
