@@ -130,9 +130,9 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
 static bool drops(const lk_adapter *a) { return a->training && a->config.dropout > 0; }
 
 /* Streams are at most 47 bytes and module names longer: the name's digest stands for it. */
-static void dropout_stream(const lk_adapter *a, const char *module, char stream[48]) {
+static void dropout_stream(const lk_adapter *a, const char *module, const char *what, char stream[48]) {
     char hex[65];
-    char *full = lk_xfmt("%s%s.dropout", a->prefix, module);
+    char *full = lk_xfmt("%s%s.%s", a->prefix, module, what);
     lk_sha256_of(full, strlen(full), hex);
     free(full);
     memcpy(stream, "dropout.", 8);
@@ -144,7 +144,7 @@ static void dropout_stream(const lk_adapter *a, const char *module, char stream[
 static lk_val drop(lk_graph *g, const lk_adapter *a, const char *module, lk_val x) {
     if (!drops(a)) return x;
     char stream[48];
-    dropout_stream(a, module, stream);
+    dropout_stream(a, module, "dropout", stream);
     double keep = 1.0 - a->config.dropout;
     int64_t batch = lk_dim(g, a->samples, 0), numel = lk_numel(lk_shape_of(g, x));
     if (keep <= 0 || batch < 1 || numel % batch) {
@@ -154,6 +154,32 @@ static lk_val drop(lk_graph *g, const lk_adapter *a, const char *module, lk_val 
     }
     lk_val u = lk_reshape(g, lk_randu(g, a->seed, a->step, a->samples, stream, LK_SHAPE(batch, numel / batch)), lk_shape_of(g, x));
     return lk_scale(g, lk_mul(g, x, lk_less(g, u, lk_scalar(g, keep))), 1.0 / keep);
+}
+
+/* x times 0 or 1 for each sample and each of n entries of one axis; x is [samples * k, ..] with that axis last (linear) or second (conv). */
+static lk_val drop_entries(lk_graph *g, const lk_adapter *a, const char *module, const char *what, double p, lk_val x, int64_t n, bool conv) {
+    char stream[48];
+    lk_shape s = lk_shape_of(g, x);
+    int64_t batch = lk_dim(g, a->samples, 0), numel = lk_numel(s);
+    dropout_stream(a, module, what, stream);
+    if (p > 1 || batch < 1 || s.rank < 2 || s.d[0] % batch) {
+        lk_graph_fail(g, LK_EINPUT, "%s %g on %s: must be at most 1, and the first axis (%lld) a multiple of the %lld samples", what, p, module, (long long)s.d[0], (long long)batch);
+        return LK_NONE;
+    }
+    lk_val kept = lk_less(g, lk_randu(g, a->seed, a->step, a->samples, stream, LK_SHAPE(batch, n)), lk_scalar(g, 1 - p));
+    int64_t inner = conv && n > 1 ? s.d[2] * s.d[3] : n > 1 ? 1 : numel / batch, outer = numel / (batch * n * inner);
+    lk_val y = lk_mul(g, lk_reshape(g, x, LK_SHAPE(batch, outer, n, inner)), lk_reshape(g, kept, LK_SHAPE(batch, 1, n, 1)));
+    return lk_reshape(g, y, s);
+}
+/* One number a rank and sample, over all its positions; the others make up for it. */
+static lk_val drop_ranks(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val h, bool conv) {
+    double p = a->config.rank_dropout;
+    if (!a->training || p <= 0) return h;
+    if (p >= 1) { lk_graph_fail(g, LK_EINPUT, "rank_dropout %g on %s: must be below 1", p, m->name); return LK_NONE; }
+    return lk_scale(g, drop_entries(g, a, m->name, "rank_dropout", p, h, m->r, conv), 1 / (1 - p));
+}
+static lk_val drop_module(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val branch) {
+    return a->training && a->config.module_dropout > 0 ? drop_entries(g, a, m->name, "module_dropout", a->config.module_dropout, branch, 1, false) : branch;
 }
 
 static lk_val times_scale(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val branch) {
@@ -188,8 +214,9 @@ static lk_val base_without_bias(lk_graph *g, const lk_adapter *a, const lk_lora_
 /* LoHa and LoKr have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
+    if (a->config.kind >= LK_LOHA && a->config.rank_dropout > 0) lk_graph_fail(g, LK_EINPUT, "rank_dropout on %s: LoHa and LoKr have no ranks to drop", m->name);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
-    lk_val h = apply_weight(g, dropped, m->t[LK_SLOT_A], conv);
+    lk_val h = drop_ranks(g, a, m, apply_weight(g, dropped, m->t[LK_SLOT_A], conv), conv != NULL);
     lk_conv pointwise = { .stride = { 1, 1 } };
     lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &pointwise : NULL));
     return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
@@ -204,7 +231,7 @@ static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_
         if (!m) continue;
         if (conv && conv->groups > 1) lk_graph_fail(g, LK_EINPUT, "LoRA on %s: a convolution in %d groups is not implemented", name, conv->groups);
         lk_lora_module copy = *m;
-        sum = lk_add(g, sum, branch_of(g, net->adapters[i], &copy, x, bias, y, conv));
+        sum = lk_add(g, sum, drop_module(g, net->adapters[i], &copy, branch_of(g, net->adapters[i], &copy, x, bias, y, conv)));
     }
     free(name);
     return sum;
@@ -266,8 +293,21 @@ static lk_err init_magnitude(lk_exec *exec, const lk_lora_module *m) {
     return err;
 }
 
+static lk_err init_gaussian(lk_exec *exec, const lk_lora_module *m, uint64_t seed) {
+    int64_t n = lk_numel(lk_shape_of(m->g, m->t[LK_SLOT_A]));
+    char *stream = lk_xfmt("%s.%s", m->name, lk_lora_leaves[LK_SLOT_A].peft);
+    uint64_t key = lk_stream_key(seed, stream);
+    float *x = lk_xaligned((size_t)n * sizeof *x), std = 1.0f / (float)m->r;
+    for (int64_t i = 0; i < n; i++) x[i] = std * lk_philox_normal(key, 0, 0, (uint64_t)i);
+    lk_err err = lk_exec_set(exec, m->t[LK_SLOT_A], x, n);
+    free(x);
+    free(stream);
+    return err;
+}
+
 /* One factor of each product starts at zero, as PEFT has it: a fresh adapter changes nothing. */
-static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed) {
+static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed, bool gaussian) {
+    if (slot == LK_SLOT_A && gaussian) return init_gaussian(exec, m, seed);
     if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m);
     if (slot == LK_SLOT_B || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
     return init_kaiming(exec, m, slot, seed);
@@ -278,7 +318,7 @@ lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
-        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed));
+        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed, a->config.gaussian));
     }
     return LK_OK;
 }

@@ -8,7 +8,11 @@ typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR } lk_lora_kind;    
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
-    double dropout;                   /* of the input, training only: stream "<module>.dropout" */
+    /* In training only, drawn anew for every sample and step from streams named after the module; the first two keep the mean. */
+    double dropout;                   /* of each value of the input (PEFT's lora_dropout): stream "<module>.dropout" */
+    double rank_dropout;              /* of each of the r ranks (kohya's): "<module>.rank_dropout"; LoRA, rsLoRA, DoRA */
+    double module_dropout;            /* of the whole branch, without rescaling, so at most 1 (kohya's): "<module>.module_dropout" */
+    bool gaussian;                    /* lk_adapter_init draws A from N(0, 1/r^2), PEFT's "gaussian", not uniformly */
     const char *const *targets;       /* NULL-ended; "to_q" matches a module whose name equals it or ends in ".to_q" */
     /* per-module overrides, NULL-ended names matched like targets */
     const char *const *rank_names; const int *rank_values;

@@ -263,6 +263,86 @@ static void dropped_sum(double p, bool training, int64_t step, float out[2]) {
     lk_adapter_free(a);
 }
 
+/* Rank and module dropout: 2 samples of 3 tokens (or a 3-pixel picture) through one module whose ranks each add 1 to every output. */
+enum { RANKS = 600 };
+static void dropped_branch(double rank_p, double module_p, bool conv, int64_t step, float out[6]) {
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec;
+    lk_net net = lk_net_root(g);
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = RANKS, .alpha = RANKS, .rank_dropout = rank_p, .module_dropout = module_p, .targets = (const char *[]){ "m", NULL } }, "");
+    lk_val at = lk_input(g, "step", LK_I64, LK_SCALAR), samples = lk_input(g, "samples", LK_I64, LK_SHAPE(2)), seed = lk_input(g, "seed", LK_I64, LK_SCALAR);
+    lk_adapter_training(a, true, seed, at, samples);
+    net.adapters = &a;
+    net.n_adapters = 1;
+    lk_val y = conv ? lk_nn_conv2d(&net, "m", lk_ones(g, LK_SHAPE(2, 1, 3, 1)), 1, 1, 1, 1, 0, false) : lk_nn_linear(&net, "m", lk_ones(g, LK_SHAPE(2, 3, 1)), 1, 1, false);
+    CHECK_OK(lk_graph_error(g));
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){ 0 }, &exec));
+    float ones[RANKS];
+    for (int i = 0; i < RANKS; i++) ones[i] = 1;
+    const lk_val *params;
+    CHECK(lk_adapter_params(a, g, &params) == 2);
+    CHECK_OK(lk_exec_set(exec, params[0], ones, RANKS));
+    CHECK_OK(lk_exec_set(exec, params[1], ones, RANKS));
+    CHECK_OK(lk_exec_set_i64(exec, at, &step, 1));
+    CHECK_OK(lk_exec_set_i64(exec, seed, (int64_t[]){ 11 }, 1));
+    CHECK_OK(lk_exec_set_i64(exec, samples, (int64_t[]){ 0, 1 }, 2));
+    CHECK_OK(lk_exec_run(exec));
+    CHECK_OK(lk_exec_get(exec, y, out, 6));
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    lk_adapter_free(a);
+}
+TEST(ranks_and_modules_drop_by_sample) {
+    for (int conv = 0; conv < 2; conv++) {
+        float y[6], again[6], later[6];
+        dropped_branch(.2, 0, conv, 3, y);
+        dropped_branch(.2, 0, conv, 3, again);
+        dropped_branch(.2, 0, conv, 4, later);
+        for (int i = 0; i < 6; i++) {
+            CHECK(y[i] == y[i / 3 * 3] && y[i] == again[i]);                        /* one mask for all positions of a sample */
+            CHECK_CLOSE(y[i], RANKS, 5 * sqrt(RANKS * .2 / .8));                    /* five standard deviations of the kept ranks / 0.8 */
+            CHECK_CLOSE(y[i] * .8, round(y[i] * .8), 1e-3);                         /* a whole number of ranks, each 1 / 0.8 */
+        }
+        CHECK(y[0] != RANKS && y[0] != y[3] && y[0] != later[0]);
+        int off = 0, all = 0;
+        for (int64_t step = 0; step < 60; step++) {
+            dropped_branch(0, .25, conv, step, y);
+            for (int b = 0; b < 2; b++, all++) {
+                CHECK((y[3 * b] == 0 || y[3 * b] == RANKS) && y[3 * b] == y[3 * b + 1] && y[3 * b] == y[3 * b + 2]);
+                off += y[3 * b] == 0;
+            }
+        }
+        CHECK_CLOSE(off, .25 * all, 5 * sqrt(.25 * .75 * all));
+        dropped_branch(0, 1, conv, 0, y);
+        CHECK(y[0] == 0 && y[5] == 0);
+    }
+}
+TEST(gaussian_start_has_deviation_one_over_r) {
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec;
+    lk_net net = lk_net_root(g);
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = 5, .alpha = 5, .gaussian = true, .targets = (const char *[]){ "m", NULL } }, "");
+    net.adapters = &a;
+    net.n_adapters = 1;
+    lk_val y = lk_nn_linear(&net, "m", lk_ones(g, LK_SHAPE(1, 2000)), 2000, 3, false);
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){ 0 }, &exec));
+    CHECK_OK(lk_adapter_init(a, exec, 3));
+    static float x[10000];
+    float b[15];
+    const lk_val *params;
+    double sum = 0, square = 0, fourth = 0;
+    CHECK(lk_adapter_params(a, g, &params) == 2);
+    CHECK_OK(lk_exec_get(exec, params[0], x, 10000));
+    CHECK_OK(lk_exec_get(exec, params[1], b, 15));
+    for (int i = 0; i < 10000; i++) { double z = 5 * x[i]; sum += z; square += z * z; fourth += z * z * z * z; }
+    CHECK_CLOSE(sum / 10000, 0, 5 / sqrt(10000.));                                   /* five standard errors of a standard normal's moments */
+    CHECK_CLOSE(square / 10000, 1, 5 * sqrt(2 / 10000.));
+    CHECK_CLOSE(fourth / 10000, 3, 5 * sqrt(96 / 10000.));
+    for (int i = 0; i < 15; i++) CHECK(b[i] == 0);
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    lk_adapter_free(a);
+}
 TEST(dropout_is_of_the_input_in_training_alone) {
     float off[2], on[2], again[2], later[2];
     dropped_sum(0.25, false, 0, off);
