@@ -1,6 +1,8 @@
-/* Text embeddings of a CLIP in a model directory (extract.h). The tokenizer is the closed-vocabulary one of base models trained here
- * (models/word_tokenizer.h), in the directory or in ../tokenizer. */
+/* Text embeddings of a CLIP in a model directory (extract.h). The tokeniser is looked for in the directory and in ../tokenizer: CLIP's own
+ * (vocab.json and merges.txt, models/clip_tokenizer.h), else the closed-vocabulary one of base models trained here (tokenizer.json alone,
+ * models/word_tokenizer.h). */
 #include "metrics/extract.h"
+#include "models/clip_tokenizer.h"
 #include "models/models.h"
 #include "models/word_tokenizer.h"
 #include <math.h>
@@ -10,21 +12,27 @@
 
 static const char *const no_vision[] = { "vision_model.", "visual_projection.weight", "logit_scale", "position_ids", NULL };
 
-static lk_err open_tokenizer(const char *model, lk_word_tokenizer **out) {
-    for (size_t i = 0; i < 2; i++) {
-        char *dir = i ? lk_xfmt("%s/../tokenizer", model) : lk_xstrdup(model), *file = lk_xfmt("%s/tokenizer.json", dir);
-        bool here = !access(file, R_OK);
-        lk_err e = here ? lk_word_tokenizer_load(dir, out) : LK_OK;
-        free(dir);
-        free(file);
-        if (here) return e;
-    }
-    return lk_error(LK_EINPUT, "%s: no tokenizer.json there or in ../tokenizer", model);
+typedef struct { lk_clip_tokenizer *bpe; lk_word_tokenizer *words; } tokenizer;
+static bool holds(const char *dir, const char *name) {
+    char *file = lk_xfmt("%s/%s", dir, name);
+    bool here = !access(file, R_OK);
+    free(file);
+    return here;
 }
-static lk_err embed(lk_exec *x, lk_val in, lk_val index, lk_val out, const lk_clip_text_config *c, const lk_word_tokenizer *t, const char *text, double *to) {
+static lk_err open_tokenizer(const char *model, tokenizer *out) {
+    for (size_t i = 0; i < 2; i++) {
+        char *dir = i ? lk_xfmt("%s/../tokenizer", model) : lk_xstrdup(model);
+        bool bpe = holds(dir, "vocab.json"), words = !bpe && holds(dir, "tokenizer.json");
+        lk_err e = bpe ? lk_clip_tokenizer_open(dir, &out->bpe) : words ? lk_word_tokenizer_load(dir, &out->words) : LK_OK;
+        free(dir);
+        if (bpe || words) return e;
+    }
+    return lk_error(LK_EINPUT, "%s: neither vocab.json and merges.txt nor tokenizer.json there or in ../tokenizer", model);
+}
+static lk_err embed(lk_exec *x, lk_val in, lk_val index, lk_val out, const lk_clip_text_config *c, const tokenizer *t, const char *text, double *to) {
     int64_t *ids = lk_xmalloc((size_t)c->positions * sizeof *ids), at;
     double length = 0;
-    lk_err e = lk_word_tokenizer_encode(t, text, (int)c->positions, ids);
+    lk_err e = t->bpe ? lk_clip_tokenize(t->bpe, text, strlen(text), (int)c->positions, ids, NULL) : lk_word_tokenizer_encode(t->words, text, (int)c->positions, ids);
     if (!e) lk_clip_pool_index(c, ids, 1, c->positions, &at);
     if (!e) e = lk_exec_set_i64(x, in, ids, c->positions);
     if (!e) e = lk_exec_set_i64(x, index, &at, 1);
@@ -38,7 +46,7 @@ static lk_err embed(lk_exec *x, lk_val in, lk_val index, lk_val out, const lk_cl
 lk_err lk_clip_texts(const char *model, const char *const *texts, int n, lk_pool *pool, double **out, int64_t *d) {
     lk_clip_text_config c;
     *out = NULL;
-    lk_word_tokenizer *t = NULL;
+    tokenizer t = { 0 };
     lk_st *st = NULL;
     char *config = lk_xfmt("%s/config.json", model), *weights = lk_xfmt("%s/model.safetensors", model);
     lk_err e = lk_clip_text_config_load(config, &c);
@@ -55,13 +63,14 @@ lk_err lk_clip_texts(const char *model, const char *const *texts, int n, lk_pool
         if (!e) e = lk_weights_bind(x, st, "", no_vision);
         *d = c.projection;
         *out = lk_xmalloc((size_t)(n * c.projection + 1) * sizeof **out);
-        for (int i = 0; i < n && !e; i++) e = lk_err_wrap(embed(x, in, index, y, &c, t, texts[i], *out + i * c.projection), "\"%s\"", texts[i]);
+        for (int i = 0; i < n && !e; i++) e = lk_err_wrap(embed(x, in, index, y, &c, &t, texts[i], *out + i * c.projection), "\"%s\"", texts[i]);
         if (e) { free(*out); *out = NULL; }
     }
     lk_exec_free(x);
     lk_graph_free(g);
     if (st) lk_st_close(st);
-    lk_word_tokenizer_free(t);
+    lk_clip_tokenizer_free(t.bpe);
+    lk_word_tokenizer_free(t.words);
     free(config);
     free(weights);
     return e;

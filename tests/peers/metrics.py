@@ -3,6 +3,7 @@ usage: PYTHON tests/peers/metrics.py [build/bin/lk-metrics]
 A line a comparison; the last one counts. Prints SKIP where a package is missing."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -156,11 +157,25 @@ def transformer_rows():
     a, b = folder("clip_a", 5, 61, 83, 5), folder("clip_b", 4, 90, 70, 6)
     ims = [[Image.open(os.path.join(p, f)) for f in sorted(os.listdir(p))] for p in (a, b)]
     vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    clip = t.CLIPModel(t.CLIPConfig(text_config=dict(vision, vocab_size=99, max_position_embeddings=12), vision_config=dict(vision, image_size=48, patch_size=8), projection_dim=16)).eval()
+    bpe = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models", "clip_tokenizer")
+    tokenizer = t.CLIPTokenizer(os.path.join(bpe, "vocab.json"), os.path.join(bpe, "merges.txt"))
+    clip = t.CLIPModel(t.CLIPConfig(text_config=dict(vision, vocab_size=len(tokenizer), max_position_embeddings=20, eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id), vision_config=dict(vision, image_size=48, patch_size=8), projection_dim=16)).eval()
     processor = t.CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
     path = save_model(clip, processor, "clip", "CLIPImageProcessor")
     embeds = [clip.visual_projection(clip.vision_model(**processor(i, return_tensors="pt")).pooler_output) for i in ims]
     compare("clip-i", ours("clip-i", a, b, "--model", path)["value"], mean_cosine(*embeds), 1e-5)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(os.path.join(bpe, name), path)
+    texts = ["a photo of a man", "Two cats, sleeping!", "", "a very long caption that goes on and on about the weather in the north", "caf\u00e9 at night"]
+    prompts = os.path.join(root, "prompts.jsonl")
+    with open(prompts, "w") as f:
+        for name, text in zip(sorted(os.listdir(a)), texts):
+            f.write(json.dumps({"file_name": name, "text": text}) + "\n")
+    ids = tokenizer(texts, padding="max_length", max_length=20, truncation=True, return_tensors="pt").input_ids
+    words = clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
+    cosines = torch.nn.functional.cosine_similarity(embeds[0], words)
+    compare("clip-t/cosine", ours("clip-t/cosine", a, prompts, "--model", path)["value"], float(cosines.mean()), 1e-5)
+    compare("clipscore/hessel", ours("clipscore/hessel", a, prompts, "--model", path)["value"], float((2.5 * cosines.clamp(min=0)).mean()), 1e-5)
     dinov2 = t.Dinov2Model(t.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=42, patch_size=7)).eval()
     processor = t.BitImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 49, "width": 49}, image_mean=[.485, .456, .406], image_std=[.229, .224, .225])
     path = save_model(dinov2, processor, "dinov2", "BitImageProcessor")
