@@ -46,11 +46,11 @@ lk_val lk_block_geglu(const lk_net *net, lk_val x, int64_t in, int64_t out) {
     return lk_nn_linear(net, "net.2", h, 4 * in, out, true);
 }
 
-lk_val lk_block_transformer(const lk_net *net, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads) {
+lk_val lk_block_transformer(const lk_net *net, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads, bool only_cross) {
     lk_graph *g = net->g;
     lk_net attn1 = lk_net_sub(net, "attn1"), attn2 = lk_net_sub(net, "attn2"), ff = lk_net_sub(net, "ff");
     lk_val h = lk_nn_layer_norm(net, "norm1", x, dim, 1e-5, true);
-    x = lk_add(g, lk_block_attention(&attn1, h, h, dim, dim, heads, false), x);
+    x = lk_add(g, lk_block_attention(&attn1, h, only_cross ? context : h, dim, only_cross ? context_dim : dim, heads, false), x);
     h = lk_nn_layer_norm(net, "norm2", x, dim, 1e-5, true);
     x = lk_add(g, lk_block_attention(&attn2, h, context, dim, context_dim, heads, false), x);
     return lk_add(g, lk_block_geglu(&ff, lk_nn_layer_norm(net, "norm3", x, dim, 1e-5, true), dim, dim), x);
@@ -68,7 +68,7 @@ lk_val lk_image_of(lk_graph *g, lk_val tokens, int64_t h, int64_t w) {
     return lk_permute(g, lk_reshape(g, tokens, LK_SHAPE(s.d[0], h, w, s.d[2])), (int[]){ 0, 3, 1, 2 });
 }
 
-lk_val lk_block_transformer2d(const lk_net *net, lk_val x, lk_val context, int64_t channels, int64_t context_dim, int64_t heads, int64_t depth, int groups, bool linear_proj) {
+lk_val lk_block_transformer2d(const lk_net *net, lk_val x, lk_val context, int64_t channels, int64_t context_dim, int64_t heads, int64_t depth, int groups, bool linear_proj, bool only_cross) {
     lk_graph *g = net->g;
     int64_t h = lk_dim(g, x, 2), w = lk_dim(g, x, 3);
     lk_val y = lk_nn_group_norm(net, "norm", x, channels, groups, 1e-6, false);
@@ -77,7 +77,7 @@ lk_val lk_block_transformer2d(const lk_net *net, lk_val x, lk_val context, int64
     if (linear_proj) y = lk_nn_linear(net, "proj_in", y, channels, channels, true);
     for (int64_t i = 0; i < depth; i++) {
         lk_net block = lk_net_sub(net, "transformer_blocks.%lld", (long long)i);
-        y = lk_block_transformer(&block, y, context, channels, context_dim, heads);
+        y = lk_block_transformer(&block, y, context, channels, context_dim, heads, only_cross);
     }
     if (linear_proj) y = lk_nn_linear(net, "proj_out", y, channels, channels, true);
     y = lk_image_of(g, y, h, w);

@@ -14,9 +14,9 @@ lk_val lk_block_upsample(const lk_net *, lk_val x, int64_t channels, int64_t h, 
 /* Attention of [B, T, dim] to context [B, S, context_dim]; to_q, to_k, to_v (without bias unless qkv_bias), to_out.0. */
 lk_val lk_block_attention(const lk_net *, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads, bool qkv_bias);
 lk_val lk_block_geglu(const lk_net *, lk_val x, int64_t in, int64_t out);                  /* "ff": net.0.proj, net.2, four times wide */
-lk_val lk_block_transformer(const lk_net *, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads);  /* BasicTransformerBlock */
+lk_val lk_block_transformer(const lk_net *, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads, bool only_cross);  /* BasicTransformerBlock; only_cross: attn1 attends to the context, too */
 /* Transformer2DModel: norm, proj_in, blocks, proj_out, residual. */
-lk_val lk_block_transformer2d(const lk_net *, lk_val x, lk_val context, int64_t channels, int64_t context_dim, int64_t heads, int64_t depth, int groups, bool linear_proj);
+lk_val lk_block_transformer2d(const lk_net *, lk_val x, lk_val context, int64_t channels, int64_t context_dim, int64_t heads, int64_t depth, int groups, bool linear_proj, bool only_cross);
 lk_val lk_tokens_of(lk_graph *, lk_val image);                                             /* [B,C,H,W] -> [B,HW,C] */
 lk_val lk_image_of(lk_graph *, lk_val tokens, int64_t h, int64_t w);                       /* back */
 lk_val lk_add_channels(lk_graph *, lk_val image, lk_val v);                                /* [B,C,H,W] + [B,C] */

@@ -42,6 +42,9 @@ typedef struct {
     bool flip_sin_to_cos; double freq_shift;
     bool center_input;
     int64_t time_dim, time_cond_dim;                    /* time embedding width; time_cond_proj_dim (LCM), 0: none */
+    bool only_cross[LK_MAX_LEVELS];                     /* only_cross_attention: attn1 looks at the text, too (the x4 upscaler) */
+    enum { LK_CLASS_NONE, LK_CLASS_TABLE, LK_CLASS_TIMESTEP, LK_CLASS_IDENTITY, LK_CLASS_PROJECTION, LK_CLASS_SIMPLE } class_kind;
+    int64_t classes;                                    /* num_class_embeds: rows of the table */
     bool text_time; int64_t add_time_dim, add_in_dim;   /* addition_time_embed_dim, projection_class_embeddings_input_dim */
     /* ControlNetModel only */
     int64_t cond_channels; int cond_levels; int64_t cond_widths[LK_MAX_LEVELS]; bool cond_bgr;
@@ -54,8 +57,9 @@ typedef struct {
     lk_val timestep_cond;                               /* [B, time_cond_dim] guidance embedding of LCM; LK_NONE: none */
     const lk_val *down_residuals; int n_down;           /* ControlNet: added to the skips, conv_in's first */
     lk_val mid_residual;                                /* ControlNet: added after the mid block */
+    lk_val class_labels;                                /* of class_embed_type: [B] ids (I64) or timesteps, else [B, its input dim] */
 } lk_unet_extra;
-#define LK_UNET_PLAIN ((lk_unet_extra){LK_NONE, LK_NONE, LK_NONE, NULL, 0, LK_NONE})
+#define LK_UNET_PLAIN ((lk_unet_extra){LK_NONE, LK_NONE, LK_NONE, NULL, 0, LK_NONE, LK_NONE})
 lk_err lk_unet_config_load(const char *path, lk_unet_config *);
 /* sample [B, in, H, W], timestep [B], context [B, T, context dim] -> [B, out, H, W]. H and W need not be divisible. */
 lk_val lk_unet2d(const lk_net *, const lk_unet_config *, lk_val sample, lk_val timestep, lk_val encoder_hidden_states, lk_unet_extra);

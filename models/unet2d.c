@@ -28,6 +28,18 @@ static lk_val added_embedding(const lk_net *net, const lk_unet_config *c, lk_une
     return lk_block_time_embedding(&add, both, c->add_in_dim, c->time_dim);
 }
 
+static lk_val class_embedding(const lk_net *net, const lk_unet_config *c, lk_val labels) {
+    lk_net sub = lk_net_sub(net, "class_embedding");
+    if (!lk_ok(labels)) { lk_graph_fail(net->g, LK_EINPUT, "%s: the config has class embeddings; class_labels are missing", net->prefix[0] ? net->prefix : "unet"); return LK_NONE; }
+    switch (c->class_kind) {
+    case LK_CLASS_TABLE: return lk_nn_embedding(net, "class_embedding", labels, c->classes, c->time_dim);
+    case LK_CLASS_TIMESTEP: return lk_block_time_embedding(&sub, sinusoid(net->g, labels, c->channels[0], c), c->channels[0], c->time_dim);
+    case LK_CLASS_PROJECTION: return lk_block_time_embedding(&sub, labels, c->add_in_dim, c->time_dim);
+    case LK_CLASS_SIMPLE: return lk_nn_linear(net, "class_embedding", labels, c->add_in_dim, c->time_dim, true);
+    default: return labels;
+    }
+}
+
 lk_val lk_unet_time(const lk_net *net, const lk_unet_config *c, lk_val timestep, lk_unet_extra extra) {
     lk_graph *g = net->g;
     lk_net time = lk_net_sub(net, "time_embedding");
@@ -38,6 +50,7 @@ lk_val lk_unet_time(const lk_net *net, const lk_unet_config *c, lk_val timestep,
         t = lk_add(g, t, lk_nn_linear(&time, "cond_proj", cond, c->time_cond_dim, c->channels[0], false));
     }
     lk_val temb = lk_block_time_embedding(&time, t, c->channels[0], c->time_dim);
+    if (c->class_kind) temb = lk_add(g, temb, class_embedding(net, c, extra.class_labels));
     return c->text_time ? lk_add(g, temb, added_embedding(net, c, extra)) : temb;
 }
 
@@ -46,9 +59,9 @@ static lk_val resnet_at(const lk_net *block, const lk_unet_config *c, lk_val x, 
     return lk_block_resnet(&net, x, temb, c->time_dim, in, out, c->groups, c->eps);
 }
 
-static lk_val attention_at(const lk_net *block, const lk_unet_config *c, lk_val x, lk_val context, int64_t i, int level, int64_t depth) {
+static lk_val attention_at(const lk_net *block, const lk_unet_config *c, lk_val x, lk_val context, int64_t i, int level, int64_t depth, bool only_cross) {
     lk_net net = lk_net_sub(block, "attentions.%lld", (long long)i);
-    return lk_block_transformer2d(&net, x, context, c->channels[level], c->context[level], c->heads[level], depth, c->groups, c->linear_proj);
+    return lk_block_transformer2d(&net, x, context, c->channels[level], c->context[level], c->heads[level], depth, c->groups, c->linear_proj, only_cross);
 }
 
 static void keep(lk_unet_down *d) { if (d->n < LK_MAX_SKIPS) d->skip[d->n++] = d->x; }
@@ -60,7 +73,7 @@ void lk_unet_run_down(const lk_net *net, const lk_unet_config *c, lk_unet_down *
         int64_t in = c->channels[level ? level - 1 : 0], out = c->channels[level];
         for (int64_t i = 0; i < c->layers[level]; i++) {
             d->x = resnet_at(&block, c, d->x, d->temb, i, i ? out : in, out);
-            if (c->down_attn[level]) d->x = attention_at(&block, c, d->x, context, i, level, c->depth[level]);
+            if (c->down_attn[level]) d->x = attention_at(&block, c, d->x, context, i, level, c->depth[level], c->only_cross[level]);
             keep(d);
         }
         if (level == c->levels - 1) break;
@@ -76,7 +89,7 @@ lk_val lk_unet_run_mid(const lk_net *net, const lk_unet_config *c, lk_val x, lk_
     int last = c->levels - 1;
     x = resnet_at(&mid, c, x, temb, 0, c->channels[last], c->channels[last]);
     if (!c->mid_attn) return x;
-    x = attention_at(&mid, c, x, context, 0, last, c->depth[last]);
+    x = attention_at(&mid, c, x, context, 0, last, c->depth[last], false);
     return resnet_at(&mid, c, x, temb, 1, c->channels[last], c->channels[last]);
 }
 
@@ -92,7 +105,7 @@ static lk_val run_up(const lk_net *net, const lk_unet_config *c, lk_unet_down *d
         lk_val skip = d->skip[--d->n];
         int64_t in = (j ? out : previous) + lk_dim(g, skip, 1);
         x = resnet_at(&block, c, lk_concat(g, (lk_val[]){ x, skip }, 2, 1), d->temb, j, in, out);
-        if (c->up_attn[i]) x = attention_at(&block, c, x, context, j, level, c->up_depth[i]);
+        if (c->up_attn[i]) x = attention_at(&block, c, x, context, j, level, c->up_depth[i], c->only_cross[level]);
     }
     if (!level || !d->n) return x;
     lk_net up = lk_net_sub(&block, "upsamplers.0");

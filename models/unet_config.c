@@ -8,21 +8,20 @@
     { "layers_per_block" }, { "cross_attention_dim" }, { "transformer_layers_per_block" }, { "attention_head_dim" }, { "norm_num_groups" }, \
     { "norm_eps" }, { "use_linear_projection" }, { "addition_embed_type", "null|\"text_time\"" }, { "addition_time_embed_dim" }, \
     { "projection_class_embeddings_input_dim" }, { "upcast_attention" }, { "addition_embed_type_num_heads" }, \
-    { "only_cross_attention", NO }, { "downsample_padding", "1" }, { "mid_block_scale_factor", "1|1.0" }, { "act_fn", "\"silu\"|\"swish\"" }, \
-    { "num_attention_heads", "null" }, { "class_embed_type", "null" }, \
-    { "num_class_embeds", "null" }, { "resnet_time_scale_shift", "\"default\"" }
+    { "downsample_padding", "1" }, { "mid_block_scale_factor", "1|1.0" }, { "act_fn", "\"silu\"|\"swish\"" }, \
+    { "num_attention_heads", "null" }, { "resnet_time_scale_shift", "\"default\"" }
 
 static const lk_config_rule unet_rules[] = {
     SHARED_RULES,
-    { "encoder_hid_dim" }, { "encoder_hid_dim_type", "null|\"text_proj\"" }, { "sample_size" }, { "out_channels" }, { "up_block_types" }, { "center_input_sample" }, { "time_embedding_dim" }, { "time_cond_proj_dim" },
+    { "only_cross_attention" }, { "class_embed_type" }, { "num_class_embeds" }, { "encoder_hid_dim" }, { "encoder_hid_dim_type", "null|\"text_proj\"" }, { "sample_size" }, { "out_channels" }, { "up_block_types" }, { "center_input_sample" }, { "time_embedding_dim" }, { "time_cond_proj_dim" },
     { "reverse_transformer_layers_per_block" }, { "dropout", "0|0.0" }, { "dual_cross_attention", NO }, { "resnet_skip_time_act", NO },
     { "resnet_out_scale_factor", "1|1.0" }, { "time_embedding_type", "\"positional\"" }, { "time_embedding_act_fn", "null" },
     { "timestep_post_act", "null" }, { "conv_in_kernel", "3" }, { "conv_out_kernel", "3" }, { "attention_type", "\"default\"" },
-    { "class_embeddings_concat", NO }, { "mid_block_only_cross_attention", NO }, { "cross_attention_norm", NO }, { NULL } };
+    { "class_embeddings_concat", NO }, { "mid_block_only_cross_attention" }, { "cross_attention_norm", NO }, { NULL } };
 
 static const lk_config_rule controlnet_rules[] = {
     SHARED_RULES,
-    { "encoder_hid_dim", "null" }, { "encoder_hid_dim_type", "null" }, { "conditioning_channels" }, { "conditioning_embedding_out_channels" }, { "controlnet_conditioning_channel_order", "\"rgb\"|\"bgr\"" },
+    { "only_cross_attention", NO }, { "class_embed_type", "null" }, { "num_class_embeds", "null" }, { "encoder_hid_dim", "null" }, { "encoder_hid_dim_type", "null" }, { "conditioning_channels" }, { "conditioning_embedding_out_channels" }, { "controlnet_conditioning_channel_order", "\"rgb\"|\"bgr\"" },
     { "global_pool_conditions" }, { NULL } };
 
 static const char *const down_types[] = { "DownBlock2D", "CrossAttnDownBlock2D", NULL };
@@ -92,6 +91,28 @@ static lk_err read_shared(const json_t *j, const char *path, bool up, lk_unet_co
     return LK_OK;
 }
 
+/* A flag or a flag a level; the mid block of these configs never follows it. */
+static lk_err read_only_cross(const json_t *j, const char *path, lk_unet_config *c) {
+    const json_t *v = json_object_get(j, "only_cross_attention");
+    if (json_is_array(v) && json_array_size(v) != (size_t)c->levels)
+        return lk_error(LK_EINPUT, "%s: only_cross_attention lists %zu levels of %d", path, json_array_size(v), c->levels);
+    if (v && !json_is_null(v) && !json_is_boolean(v) && !json_is_array(v)) return lk_error(LK_EINPUT, "%s: only_cross_attention must be true, false or a list of them", path);
+    for (int i = 0; i < c->levels; i++) c->only_cross[i] = json_is_true(json_is_array(v) ? json_array_get(v, (size_t)i) : v);
+    return LK_OK;
+}
+static lk_err read_class(const json_t *j, const char *path, lk_unet_config *c) {
+    static const char *const kinds[] = { [LK_CLASS_TIMESTEP] = "timestep", [LK_CLASS_IDENTITY] = "identity", [LK_CLASS_PROJECTION] = "projection", [LK_CLASS_SIMPLE] = "simple_projection" };
+    const char *kind = NULL;
+    LK_TRY(lk_json_str(j, "class_embed_type", path, NULL, &kind));
+    LK_TRY(lk_config_count(j, "num_class_embeds", path, 0, 0, 1 << 28, &c->classes));
+    if (!kind) { c->class_kind = c->classes ? LK_CLASS_TABLE : LK_CLASS_NONE; return LK_OK; }
+    for (int k = LK_CLASS_TIMESTEP; k <= LK_CLASS_SIMPLE; k++) if (!strcmp(kinds[k], kind)) c->class_kind = k;
+    if (!c->class_kind) return lk_error(LK_EINPUT, "%s: class_embed_type = '%s' is not implemented; allowed: timestep, identity, projection, simple_projection, null", path, kind);
+    if (c->class_kind >= LK_CLASS_PROJECTION && c->add_in_dim < 1) return lk_error(LK_EINPUT, "%s: class_embed_type = '%s' needs projection_class_embeddings_input_dim", path, kind);
+    if (c->text_time && c->class_kind >= LK_CLASS_PROJECTION) return lk_error(LK_EINPUT, "%s: class_embed_type = '%s' and addition_embed_type = 'text_time' would share projection_class_embeddings_input_dim", path, kind);
+    return LK_OK;
+}
+
 static lk_err read_unet(const json_t *j, const char *path, lk_unet_config *c) {
     LK_TRY(read_shared(j, path, true, c));
     LK_TRY(lk_config_count(j, "out_channels", path, 4, 1, 1 << 12, &c->out_channels));
@@ -99,6 +120,8 @@ static lk_err read_unet(const json_t *j, const char *path, lk_unet_config *c) {
     LK_TRY(lk_json_bool(j, "center_input_sample", path, false, &c->center_input));
     LK_TRY(lk_config_count(j, "time_embedding_dim", path, c->time_dim, 1, 1 << 16, &c->time_dim));
     LK_TRY(lk_config_count(j, "time_cond_proj_dim", path, 0, 0, 1 << 16, &c->time_cond_dim));
+    LK_TRY(read_only_cross(j, path, c));
+    LK_TRY(read_class(j, path, c));
     LK_TRY(lk_config_count(j, "encoder_hid_dim", path, 0, 0, 1 << 16, &c->text_dim));        /* its type is text_proj by default, too */
     int64_t reversed[LK_MAX_LEVELS];
     for (int i = 0; i < c->levels; i++) reversed[i] = c->depth[c->levels - 1 - i];

@@ -115,7 +115,7 @@ static lk_val temporal_block(const lk_net *net, const clip *k, lk_val x, int64_t
     lk_net ff_in = lk_net_sub(net, "ff_in");
     x = swap_frames(g, x, k->batch, k->frames, positions);
     x = lk_add(g, lk_block_geglu(&ff_in, lk_nn_layer_norm(net, "norm_in", x, dim, 1e-5, true), dim, dim), x);
-    x = lk_block_transformer(net, x, repeat_rows(g, k->clip_context, positions), dim, context_dim, heads);
+    x = lk_block_transformer(net, x, repeat_rows(g, k->clip_context, positions), dim, context_dim, heads, false);
     return swap_frames(g, x, k->batch, positions, k->frames);
 }
 
@@ -139,7 +139,7 @@ static lk_val transformer_at(const lk_net *block, const clip *k, lk_val x, int64
     lk_val frame = frame_embedding(&net, k, dim);
     for (int64_t d = 0; d < depth; d++) {
         lk_net spatial = lk_net_sub(&net, "transformer_blocks.%lld", (long long)d), temporal = lk_net_sub(&net, "temporal_transformer_blocks.%lld", (long long)d);
-        y = lk_block_transformer(&spatial, y, k->context, dim, context, heads);
+        y = lk_block_transformer(&spatial, y, k->context, dim, context, heads, false);
         y = blend(&net, y, temporal_block(&temporal, k, lk_add(g, y, frame), dim, context, heads));
     }
     y = lk_image_of(g, lk_nn_linear(&net, "proj_out", y, dim, dim, true), lk_dim(g, x, 2), lk_dim(g, x, 3));

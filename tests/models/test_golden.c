@@ -19,7 +19,7 @@ static void check_case(const char *name, const lk_backend *backend) {
     CHECK_MSG(g.passed > 0 && g.failed == 0, "%s: %d passed, %d failed", name, g.passed, g.failed);
     free(path);
 }
-TEST(unets)        { check_case("unet_sd15", NULL); check_case("unet_sd15_lowvar", NULL); check_case("unet_sdxl", NULL); check_case("unet_sdxl_lowvar", NULL); }
+TEST(unets)        { check_case("unet_sd15", NULL); check_case("unet_sd15_lowvar", NULL); check_case("unet_sdxl", NULL); check_case("unet_sdxl_lowvar", NULL); check_case("unet_upscaler", NULL); }
 TEST(autoencoders) { check_case("vae", NULL); check_case("vae_noquant", NULL); check_case("vae_lowvar", NULL); check_case("vae_tiny", NULL); }
 TEST(clip_towers)  { check_case("clip_text", NULL); check_case("clip_text_lowvar", NULL); check_case("clip_text_proj", NULL); check_case("clip_vision", NULL); check_case("clip_vision_lowvar", NULL); }
 TEST(transformers) { check_case("flux", NULL); check_case("flux_lowvar", NULL); check_case("qwenimage", NULL); check_case("qwenimage_lowvar", NULL); check_case("sd3", NULL);

@@ -1,7 +1,8 @@
 """What the generators of model vectors share: random weights under the Hub's names, the peer run twice, one directory a case.
 
 The truth is the peer in binary64: every explicit binary32 of its code is redirected while it is built and run. The gap of its plain
-binary32 run against that truth, times eight, is the tolerance. Layout of a directory: tests/golden/models/README.md."""
+binary32 run against that truth, times eight, is the tolerance. What a directory
+holds is read by framework/cli/golden/model_case.c."""
 import contextlib
 import json
 import math
@@ -94,7 +95,7 @@ STEPS = ("timestep", "guidance", "time_ids", "added_time_ids", "img_ids", "txt_i
 
 
 def run(model, call, inputs, cots, dtype):
-    leaves = {k: (v.to(dtype).requires_grad_(k not in STEPS) if v.is_floating_point() else v) for k, v in inputs.items()}
+    leaves = {k: (v.to(dtype).requires_grad_(k not in STEPS and not (k == "class_labels" and v.dim() == 1)) if v.is_floating_point() else v) for k, v in inputs.items()}
     model.zero_grad()
     outs = call(model, leaves)
     dot = sum((outs[k] * cots[k].to(dtype)).sum() for k in outs)

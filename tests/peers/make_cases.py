@@ -53,7 +53,7 @@ def unets():
         "reverse_depth": (dict(three, transformer_layers_per_block=[1, 2, 2], reverse_transformer_layers_per_block=[3, 1, 2]), {}),
         "only_cross": (dict(three, only_cross_attention=[True, False, True]), {}),
         "mid_only_cross": (dict(BASE, mid_block_only_cross_attention=True), {}),
-        "upscaler": (dict(three, only_cross_attention=True, num_class_embeds=9, in_channels=7), dict(class_labels=torch.tensor([4, 7]))),
+        "upscaler": (dict(block_out_channels=(4, 8), only_cross_attention=[True, False], num_class_embeds=9, in_channels=7, norm_num_groups=2), dict(class_labels=torch.tensor([4, 7]))),
         "class_timestep": (dict(class_embed_type="timestep"), dict(class_labels=torch.tensor([20., 350.]))),
         "class_projection": (dict(class_embed_type="projection", projection_class_embeddings_input_dim=11), dict(class_labels=randn(4, 2, 11))),
         "class_simple": (dict(class_embed_type="simple_projection", projection_class_embeddings_input_dim=11), dict(class_labels=randn(4, 2, 11))),

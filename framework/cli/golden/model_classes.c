@@ -8,6 +8,7 @@ static lk_err unet2d(lk_golden_model *m) {
     lk_unet_extra extra = LK_UNET_PLAIN;
     if (lk_golden_has(m, "text_embeds")) extra.text_embeds = lk_golden_input(m, "text_embeds");
     if (lk_golden_has(m, "time_ids")) extra.time_ids = lk_golden_input(m, "time_ids");
+    if (lk_golden_has(m, "class_labels")) extra.class_labels = c.class_kind == LK_CLASS_TABLE ? lk_golden_ids(m, "class_labels") : lk_golden_input(m, "class_labels");
     if (lk_golden_has(m, "timestep_cond")) extra.timestep_cond = lk_golden_input(m, "timestep_cond");
     lk_golden_output(m, "sample", lk_unet2d(&m->net, &c, lk_golden_input(m, "sample"), lk_golden_input(m, "timestep"), lk_golden_input(m, "encoder_hidden_states"), extra));
     return LK_OK;
