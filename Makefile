@@ -216,7 +216,7 @@ zoo: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh train
 zoo-check: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh check
-bench: all $(FIXTURE)
+bench: all $(FIXTURE) $(BUILD)/tests/io/test_runfile
 	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
 	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
 	@BUILD=$(BUILD) bash tests/bench/bench_metrics.sh

@@ -156,16 +156,16 @@ TEST(a_cut_or_foreign_file_is_refused) {
     CHECK_FAILS(lk_run_load(path("absent.h5"), &q), "absent.h5");
     free(s); lk_run_free(r);
 }
-/* 16 columns of 100,000 rows: the whole save is to stay under 50 ms on an idle core. The bound here only
+/* step and 16 metrics of 100,000 rows: the whole save, fsync included, is to stay under 50 ms on an idle core. The bound here only
  * catches a change of order; the figure is printed. */
 TEST(a_long_run_saves_fast) {
-    const char *const names[] = {"step", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o"};
+    const char *const names[] = {"step", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"};
     lk_run *r = lk_run_new("e", "i");
-    double v[16];
-    for (int i = 0; i < 100000; i++) { for (int c = 0; c < 16; c++) v[c] = i * (c + 1) * .37; lk_run_row(r, "train", 16, names, v); }
+    double v[17];
+    for (int i = 0; i < 100000; i++) { for (int c = 0; c < 17; c++) v[c] = i * (c + 1) * .37; lk_run_row(r, "train", 17, names, v); }
     double best = 1e9;
-    for (int k = 0; k < 3; k++) { double t = lk_wall_s(); CHECK_OK(lk_run_save(r, path("long.h5"))); t = lk_wall_s() - t; if (t < best) best = t; }
-    printf("    100,000 rows x 16 columns: %.1f ms\n", 1e3 * best);
+    for (int k = 0; k < 5; k++) { double t = lk_wall_s(); CHECK_OK(lk_run_save(r, path("long.h5"))); t = lk_wall_s() - t; if (t < best) best = t; }
+    printf("    100,000 rows x 16 metrics: %.1f ms\n", 1e3 * best);
     CHECK(best < 2);
     lk_run_free(r);
 }
