@@ -82,10 +82,25 @@ static lk_err gnuplot(lk_sweep *s, const char *stem, const lk_buf *text) {
     free(words);
     return e;
 }
+/* gnuplot takes an empty picture for an error. */
+static bool anything_to_draw(const lk_figure *f) {
+    for (int i = 0; i < f->n; i++) {
+        const lk_series *k = &f->series[i];
+        for (int p = 0; p < k->n; p++) if (isfinite(k->x[p]) && isfinite(k->y[p]) && (!f->log2_x || k->x[p] > 0)) return true;
+        for (int p = 0; p < k->n_raw; p++) if (isfinite(k->raw_x[p]) && isfinite(k->raw_y[p]) && (!f->log2_x || k->raw_x[p] > 0)) return true;
+    }
+    return false;
+}
 lk_err lk_sweep_figure(lk_sweep *s, const lk_figure *f) {
     lk_buf b = {0};
     if (strchr(s->grid->dir, '\'')) return lk_error(LK_EINPUT, "%s: gnuplot cannot write below a directory with a quote in its name", s->grid->dir);
     LK_TRY(write_data(s, f));
+    if (!anything_to_draw(f)) {                               /* and none of an earlier summary is left to be taken for this one's */
+        unlink(lk_sweep_path(s, lk_fmt(s->arena, "%s.svg", f->stem)));
+        unlink(lk_sweep_path(s, lk_fmt(s->arena, "%s.png", f->stem)));
+        printf("figure %s: these runs have nothing to draw in it\n", f->stem);
+        return LK_OK;
+    }
     script(&b, s, f);
     lk_err e = gnuplot(s, f->stem, &b);
     free(b.s);

@@ -138,16 +138,18 @@ static void report_end(crew *k, worker *w, int status) {
     char took[32];
     const run_progress *p = &k->shared[w - k->workers];
     seconds_text(lk_wall_s() - w->started, took);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_DONE) { settle(k, w->point, &k->tally->done); progress_line(k->bar, "done         %s (%s)", label(k, w->point), took); return; }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_FAILED) {
+    run_state left = rundir_state(w->lease.dir);             /* what counts; an exit status may be anybody's */
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (code == CHILD_DONE && left == RUN_DONE) { settle(k, w->point, &k->tally->done); progress_line(k->bar, "done         %s (%s)", label(k, w->point), took); return; }
+    if (code == CHILD_FAILED && left == RUN_FAILED) {
         run_note note;
         rundir_note(w->lease.dir, RUN_FAILED, &note);
         note_failure(k, w->point, *note.reason ? note.reason : "see its log.txt");
         return;
     }
-    if (WIFEXITED(status) && WEXITSTATUS(status) != CHILD_INTERRUPTED) {       /* it left without telling: exit() somewhere, out of memory */
-        char *why = lk_xfmt("ended with status %d; the last lines of %s/log.txt say why", WEXITSTATUS(status), w->lease.dir);
-        w->lease.state = rundir_state(w->lease.dir);
+    if (code >= 0 && !(code == CHILD_INTERRUPTED && left != RUN_RUNNING) && left != RUN_DONE) {       /* it left without telling: exit() somewhere, out of memory */
+        char *why = lk_xfmt("ended with status %d; the last lines of %s/log.txt say why", code, w->lease.dir);
+        w->lease.state = left;
         lease_note(&w->lease, p, why);
         lk_err_free(lease_move(&w->lease, RUN_FAILED));
         note_failure(k, w->point, why);

@@ -126,8 +126,9 @@ TEST(a_half_written_plan_is_set_aside) {
     CHECK(RUN_FIXTURE(a, &p, &said, "run", "profile=tiny") == 0 && strstr(said, "6 reused") && strstr(said, "cut short or damaged; it is set aside"));
 }
 TEST(failures_are_kept_with_their_reason_and_need_retry) {
-    const struct { const char *fault, *part; } cases[] = {{"FIXTURE_FAULT=fail", "the loss is not a number at step 3"}, {"FIXTURE_FAULT=crash", "crashed by signal 11"}, {"FIXTURE_FAULT=leave", "ended with status 9"}};
-    for (int i = 0; i < 3; i++) {
+    const struct { const char *fault, *part; } cases[] = {{"FIXTURE_FAULT=fail", "the loss is not a number at step 3"}, {"FIXTURE_FAULT=crash", "crashed by signal 11"}, {"FIXTURE_FAULT=leave9", "ended with status 9"},
+        {"FIXTURE_FAULT=leave0", "ended with status 0"}, {"FIXTURE_FAULT=leave1", "ended with status 1"}, {"FIXTURE_FAULT=leave3", "ended with status 3"}};   /* what a run's process says when it told */
+    for (int i = 0; i < 6; i++) {
         place p = new_place();
         const char *said = "";
         p.env[0] = cases[i].fault;
