@@ -47,6 +47,7 @@ typedef struct lk_backend {
     /* Fast tiers of a device: whether a node reads a frozen param in bf16 at this input. Where all its readers do, it is kept so. */
     bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);
 } lk_backend;
+bool lk_takes_bf16(const lk_graph *, const lk_node *, int input);   /* the bf16 tier's keeps_bf16, here so that plans need no device */
 const lk_backend *lk_backend_ref(void);
 lk_err lk_backend_cpu(lk_isa, const lk_backend **);   /* AUTO: LK_ISA from the environment, else the best this machine has */
 const char *lk_isa_name(const lk_backend *);          /* "avx512" */

@@ -45,7 +45,7 @@ lk_err lk_backend_plan_opts(lk_plan_opts *o) {
 #endif
     const lk_backend *b;
     LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &b));
-    *o = (lk_plan_opts){.element_bytes = b->element_bytes, .threads = 1, .workspace = b->workspace};
+    *o = (lk_plan_opts){.element_bytes = b->element_bytes, .threads = 1, .workspace = b->workspace, .pack_form = b->pack_form};
     return LK_OK;
 }
 

@@ -42,6 +42,7 @@ struct lk_exec {
     int64_t state_bytes, weight_bytes, leaves_at;
     const lk_kernel *kernels; const lk_kernel_call **calls; void *replay;   /* what a device runs */
     int64_t limit;           /* bytes this executor may take */
+    bool counted; int64_t held;           /* of the process's limit */
     lk_profile *profile;     /* NULL: off */
     bool resolved;
 };
@@ -153,12 +154,12 @@ static lk_err allocate_on_device(lk_exec *e) {
 
 /* Plans; where the limit is too small for that plan, plans again with what it leaves for the arena. */
 static lk_err plan_within_limit(lk_exec *e, const lk_val *outputs, int n) {
-    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool), .keeps_bf16 = e->backend->keeps_bf16};
+    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool), .keeps_bf16 = e->backend->keeps_bf16, .pack_form = e->backend->pack_form};
     LK_TRY(lk_plan_new(e->graph, outputs, n, p, &e->plan));
-    int64_t need = 0;
+    int64_t need = 0, one = lk_memory_limit_one(), most = e->limit < one || device_of(e) ? e->limit : one;
     for (int c = 0; c < LK_MEM_CLASSES; c++) need += e->plan->by_class[c];
-    p.arena_budget = e->limit - (need - e->plan->arena_bytes);
-    if (need <= e->limit) return LK_OK;
+    p.arena_budget = most - (need - e->plan->arena_bytes);
+    if (need <= most) return LK_OK;
     if (p.arena_budget < 1) p.arena_budget = 1;
     lk_plan_free(e->plan);
     e->plan = NULL;
@@ -172,6 +173,14 @@ static lk_err refuse_if_too_big(const lk_exec *e, const char *who) {
                           (long long)need, (double)need / 0x1p30, who, (long long)limit, (double)limit / 0x1p30, lk_plan_text(a, e->graph, e->plan, 8));
     lk_arena_free(a);
     return err;
+}
+
+/* From the process's limit goes what is this executor's alone: frozen weights are mapped by their file, once for all that bind them. */
+static void hold(lk_exec *e) {
+    e->counted = true;
+    e->held = lk_exec_bytes(e);
+    for (int i = 0; i < e->n; i++) if (e->value[i].live && is_frozen(&e->value[i])) e->held -= value_bytes(e, &e->value[i].node);
+    lk_memory_hold(e->held);
 }
 
 lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts, lk_exec **out) {
@@ -189,7 +198,9 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
         LK_TRY_GOTO(err, failed, device_of(e)->room(&free_bytes, &device));
         if (e->limit <= 0 || free_bytes < e->limit) { e->limit = free_bytes; who = device; }
     }
+    bool by_process = e->limit <= 0 && !device_of(e);
     if (e->limit <= 0) e->limit = lk_memory_available(&who);
+    if (by_process && lk_memory_limit_left() < e->limit) { e->limit = lk_memory_limit_left(); who = "what is left of mem="; }
     LK_TRY_GOTO(err, failed, plan_within_limit(e, outputs, n));
     copy_nodes(e, outputs, n);
     LK_TRY_GOTO(err, failed, make_steps(e));
@@ -197,6 +208,7 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
     LK_TRY_GOTO(err, failed, refuse_if_too_big(e, who));
     if (device_of(e)) LK_TRY_GOTO(err, failed, allocate_on_device(e));
     else {
+        if (by_process && lk_memory_limit_is()) hold(e);
         if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
         if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
         e->profile = lk_profile_new(e->n_steps);
@@ -232,6 +244,7 @@ static void print_profile(const lk_exec *e) {
 
 void lk_exec_free(lk_exec *e) {
     if (!e) return;
+    lk_memory_hold(-e->held);
     if (e->profile) print_profile(e);
     lk_profile_free(e->profile);
     for (int i = 0; i < e->n; i++) lk_storage_release(e->value[i].leaf);
@@ -436,6 +449,8 @@ static const void *packed_form(lk_exec *e, int turn, int k) {
     lk_storage *s = v->leaf;
     for (int i = 0; i < s->n_packs; i++) if (s->packs[i].form == form) return s->packs[i].data;
     if (s->n_packs == LK_MAX_FORMS || lk_exec_bytes(e) + s->bytes > e->limit) return NULL;
+    if (e->counted && s->bytes > lk_memory_limit_left()) return NULL;
+    if (e->counted) { e->held += s->bytes; lk_memory_hold(s->bytes); }
     lk_pack *p = &s->packs[s->n_packs++];
     *p = (lk_pack){form, lk_xaligned((size_t)s->bytes)};
     e->backend->pack(e->graph, n, k, s->data, p->data);

@@ -61,3 +61,19 @@ int64_t lk_memory_available(const char **who) {
     *who = group < machine ? "the cgroup" : "the machine";
     return group < machine ? group : machine;
 }
+
+lk_err lk_memory_parse(const char *text, int64_t *bytes) {
+    char *end;
+    double x = strtod(text, &end), unit = *end == 'G' ? 0x1p30 : *end == 'M' ? 0x1p20 : 1;
+    if (unit > 1) end++;
+    if (end == text || *end || !(x * unit >= 1) || x * unit > 0x1p50) return lk_error(LK_EINPUT, "mem=%s: a size as 2G, 800M or a number of bytes", text);
+    *bytes = (int64_t)(x * unit);
+    return LK_OK;
+}
+
+static int64_t limit_all, limit_one, held;
+void lk_memory_limit(int64_t bytes, int64_t one) { limit_all = bytes; limit_one = one; }
+int64_t lk_memory_limit_is(void) { return limit_all; }
+int64_t lk_memory_limit_left(void) { return limit_all <= 0 ? INT64_MAX : limit_all > held ? limit_all - held : 1; }
+int64_t lk_memory_limit_one(void) { return limit_all > 0 && limit_one > 0 ? limit_one : INT64_MAX; }
+void lk_memory_hold(int64_t bytes) { __atomic_add_fetch(&held, bytes, __ATOMIC_RELAXED); }

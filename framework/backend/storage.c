@@ -58,3 +58,11 @@ void lk_storage_release(lk_storage *s) {
     else if (!s->borrowed) free(s->data);
     free(s);
 }
+
+bool lk_takes_bf16(const lk_graph *g, const lk_node *n, int input) {
+    if (input != 1 || !lk_numel(n->shape)) return false;
+    const lk_conv *c = &n->attr.conv;
+    const bool one_group = c->groups <= 1, unit = c->stride[0] <= 1 && c->stride[1] <= 1;
+    if (n->op == LK_OP_matmul) return lk_shape_of(g, n->in[1]).rank == 2 && !n->attr.matmul.ta;
+    return (n->op == LK_OP_conv2d && one_group) || (n->op == LK_OP_conv2d_dx && one_group && unit);
+}

@@ -3,7 +3,7 @@
 #define LK_BACKEND_STORAGE_H
 #include "backend/backend.h"
 
-enum { LK_DEVICE_ALIGN = 256, LK_MAX_FORMS = 4 };   /* packed forms one frozen weight may have (forward, dx, ...); a fifth is read unpacked */
+enum { LK_DEVICE_ALIGN = 256 };
 static inline int64_t lk_device_aligned(int64_t bytes) { return (bytes + LK_DEVICE_ALIGN - 1) / LK_DEVICE_ALIGN * LK_DEVICE_ALIGN; }
 
 /* One allocation on a device; leaves in it keep it alive. */

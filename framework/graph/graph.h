@@ -181,6 +181,7 @@ void   lk_vjp(lk_graph *, lk_val y, lk_val cotangent, const lk_val *wrt, int n, 
 lk_val lk_decompose(lk_graph *, lk_val);             /* the same value from primitives (same bits); LK_NONE if the operation has none */
 
 /* ---- plan: memory known before anything is allocated ---------------------------------------------------- */
+enum { LK_MAX_FORMS = 4 };                         /* packed forms one frozen weight may have (forward, dx, ...); a fifth is read unpacked */
 typedef struct lk_plan_opts {
     int element_bytes;                      /* 4; the fp64 oracle plans with 8 */
     int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);  /* from the backend; NULL: 0 */
@@ -188,6 +189,7 @@ typedef struct lk_plan_opts {
     int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
                                             /* a budget that cannot be met gives the smallest plan found */
     bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);      /* from the backend; NULL: never. Frozen params that only such inputs read count 2 bytes an element */
+    int (*pack_form)(const lk_graph *, const lk_node *, int input);        /* from the backend; NULL: none. Packed copies of bound frozen weights are then counted */
 } lk_plan_opts;
 typedef struct {
     int node;              /* value id */
@@ -199,6 +201,8 @@ typedef struct {
     bool   *live;          /* node is needed for the outputs or is an effect */
     lk_slot *slot;         /* by node id; bytes 0 for leaves */
     int64_t arena_bytes;   /* what the executor allocates, exactly */
+    int64_t alive_bytes;   /* the most that is alive at once: no arena for this order can be smaller */
+    int64_t packed_bytes;  /* packed copies of frozen params, beside by_class; made where they are bound and memory allows */
     int64_t by_class[LK_MEM_CLASSES];
     int64_t flops;         /* recomputation included */
     lk_arena *memory;

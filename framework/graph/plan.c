@@ -4,7 +4,7 @@
  * outputs live to the end. Views, effects and leaves own no memory: a view lies in its source, an effect in the param it
  * writes. An elementwise node takes over the buffer of an input of its own shape that dies there. Buffers are placed
  * largest first into the tightest gap that is free throughout their life (greedy best fit by size; Pisarchyk and Lee,
- * "Efficient memory management for deep neural net inference", 2020). Where a budget asks for it, forward values are
+ * "Efficient memory management for deep neural net inference", 2020), or in another order where that leaves gaps. Where a budget asks for it, forward values are
  * computed again in the gradient (remat.c). A plan changes no bit. */
 #include "graph/remat.h"
 
@@ -22,7 +22,7 @@ typedef struct {           /* one program, planned; "id" below is a turn */
     int *buffer_of;        /* by root id: index into buffers, -1 none */
     int *turn_of;          /* by node */
     buffer *buffers; int n_buffers;
-    int64_t arena_bytes;
+    int64_t arena_bytes, alive_bytes, alive_gradients;
 } planner;
 
 static const lk_node *node_at(const planner *p, int id) { return &p->program.node[id]; }
@@ -104,10 +104,20 @@ static void make_buffers(planner *p) {
     }
 }
 
+static int earlier_first(const buffer *x, const buffer *y) { return (x->first > y->first) - (x->first < y->first); }
 static int larger_first(const void *a, const void *b) {
     const buffer *x = *(buffer *const *)a, *y = *(buffer *const *)b;
-    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
-    return (x->first > y->first) - (x->first < y->first);
+    return x->bytes != y->bytes ? (x->bytes > y->bytes ? -1 : 1) : earlier_first(x, y);
+}
+static int longer_first(const void *a, const void *b) {
+    const buffer *x = *(buffer *const *)a, *y = *(buffer *const *)b;
+    int of_x = x->last - x->first, of_y = y->last - y->first;
+    return of_x != of_y ? (of_x > of_y ? -1 : 1) : larger_first(a, b);
+}
+static int more_first(const void *a, const void *b) {                     /* bytes times life */
+    const buffer *x = *(buffer *const *)a, *y = *(buffer *const *)b;
+    double of_x = (double)x->bytes * (x->last - x->first + 1), of_y = (double)y->bytes * (y->last - y->first + 1);
+    return of_x != of_y ? (of_x > of_y ? -1 : 1) : earlier_first(x, y);
 }
 
 /* Where b fits best among the placed, which are in order of offset. */
@@ -123,20 +133,56 @@ static int64_t best_offset(buffer *const *placed, int n, const buffer *b) {
     return best >= 0 ? best : free_from;
 }
 
-static void place_buffers(planner *p) {
-    int n = p->n_buffers;
-    buffer **order = lk_xmalloc(sizeof *order * (size_t)(n + 1)), **placed = lk_xmalloc(sizeof *placed * (size_t)(n + 1));
-    for (int i = 0; i < n; i++) order[i] = &p->buffers[i];
-    qsort(order, (size_t)n, sizeof *order, larger_first);
-    for (int i = 0; i < n; i++) {
+static int64_t place_in_order(planner *p, buffer **order, buffer **placed, int (*by)(const void *, const void *)) {
+    int64_t end = 0;
+    for (int i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];
+    qsort(order, (size_t)p->n_buffers, sizeof *order, by);
+    for (int i = 0; i < p->n_buffers; i++) {
         buffer *b = order[i];
         b->offset = best_offset(placed, i, b);
         int at = i;
         while (at > 0 && placed[at - 1]->offset > b->offset) at--;
         memmove(placed + at + 1, placed + at, sizeof *placed * (size_t)(i - at));
         placed[at] = b;
-        if (b->offset + b->bytes > p->arena_bytes) p->arena_bytes = b->offset + b->bytes;
+        if (b->offset + b->bytes > end) end = b->offset + b->bytes;
     }
+    return end;
+}
+/* The most that is alive at once; *of_gradients: their part of it. */
+static int64_t most_alive(const planner *p, int64_t *of_gradients) {
+    int n = p->program.n;
+    int64_t *all = lk_xcalloc((size_t)n + 2, sizeof *all), *gradient = lk_xcalloc((size_t)n + 2, sizeof *gradient);
+    for (int i = 0; i < p->n_buffers; i++) {
+        const buffer *b = &p->buffers[i];
+        int64_t *lists[2] = {all, node_at(p, b->owner)->mem == LK_MEM_GRADIENT ? gradient : NULL};
+        for (int k = 0; k < 2; k++)
+            if (lists[k]) lists[k][b->first] += b->bytes, lists[k][b->last + 1] -= b->bytes;
+    }
+    int64_t held = 0, held_gradient = 0, peak = 0;
+    *of_gradients = 0;
+    for (int t = 0; t <= n; t++) {
+        held += all[t];
+        held_gradient += gradient[t];
+        if (held > peak) peak = held, *of_gradients = held_gradient;
+    }
+    free(all);
+    free(gradient);
+    return peak;
+}
+/* Largest first; where that leaves gaps, other orders are tried and the best is kept. */
+static void place_buffers(planner *p) {
+    static int (*const orders[])(const void *, const void *) = {larger_first, more_first, longer_first};
+    enum { ORDERS = sizeof orders / sizeof *orders };
+    buffer **order = lk_xmalloc(sizeof *order * (size_t)(p->n_buffers + 1)), **placed = lk_xmalloc(sizeof *placed * (size_t)(p->n_buffers + 1));
+    int64_t end[ORDERS];
+    int best = 0, last = 0;
+    p->alive_bytes = most_alive(p, &p->alive_gradients);
+    for (int i = 0; i < ORDERS && (!i || end[best] > p->alive_bytes + p->alive_bytes / 64); i++) {
+        end[i] = place_in_order(p, order, placed, orders[i]);
+        if (end[i] < end[best]) best = i;
+        last = i;
+    }
+    p->arena_bytes = best == last ? end[best] : place_in_order(p, order, placed, orders[best]);
     free(order);
     free(placed);
 }
@@ -228,27 +274,6 @@ static void fill_turns(const planner *p, lk_plan *plan) {
     plan->n_turns = p->program.n; plan->turn = turn; plan->node_of = node_of; plan->turn_of = turn_of; plan->turn_live = live;
 }
 
-/* Gradients' share of the arena is what they hold when most is held; the rest counts as activations. */
-static int64_t gradients_at_peak(const planner *p) {
-    int n = p->program.n;
-    int64_t *all = lk_xcalloc((size_t)n + 2, sizeof *all), *gradient = lk_xcalloc((size_t)n + 2, sizeof *gradient);
-    for (int i = 0; i < p->n_buffers; i++) {
-        const buffer *b = &p->buffers[i];
-        int64_t *lists[2] = {all, node_at(p, b->owner)->mem == LK_MEM_GRADIENT ? gradient : NULL};
-        for (int k = 0; k < 2; k++)
-            if (lists[k]) lists[k][b->first] += b->bytes, lists[k][b->last + 1] -= b->bytes;
-    }
-    int64_t held = 0, held_gradient = 0, peak = 0, at_peak = 0;
-    for (int t = 0; t <= n; t++) {
-        held += all[t];
-        held_gradient += gradient[t];
-        if (held > peak) peak = held, at_peak = held_gradient;
-    }
-    free(all);
-    free(gradient);
-    return at_peak;
-}
-
 int64_t lk_node_flops(const lk_graph *g, const lk_node *n) {
     if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
     int64_t y = lk_numel(n->shape);
@@ -275,6 +300,30 @@ static void find_halves(const planner *p, const lk_val *outputs, int n_outputs, 
             if (n->in[i].id >= 0 && !p->opts.keeps_bf16(p->g, &p->g->node[p->program.of[id]], i)) half[n->in[i].id] = false;
     }
 }
+/* Every form some reader asks for of a param that no effect writes, one copy each. */
+static int64_t packed_copies(const planner *p) {
+    enum { MOST = LK_MAX_FORMS };
+    typedef struct { bool written; int n, form[MOST]; } forms;
+    if (!p->opts.pack_form) return 0;
+    forms *of = lk_xcalloc((size_t)p->program.n + 1, sizeof *of);
+    int64_t bytes = 0;
+    for (int id = 0; id < p->program.n; id++)            /* adamw writes p, m and v; the others their first input */
+        for (int i = 0; p->live[id] && traits(p, id) & T_EFFECT && i < (node_at(p, id)->op == LK_OP_adamw ? 3 : 1); i++) of[node_at(p, id)->in[i].id].written = true;
+    for (int id = 0; id < p->program.n; id++) {
+        const lk_node *n = node_at(p, id);
+        for (int i = 0; p->live[id] && !(traits(p, id) & (T_LEAF | T_VIEW)) && i < n->n_in; i++) {
+            int source = n->in[i].id, form, k = 0;
+            if (source < 0 || node_at(p, source)->op != LK_OP_param || of[source].written) continue;
+            form = p->opts.pack_form(p->g, &p->g->node[p->program.of[id]], i);
+            while (k < of[source].n && of[source].form[k] != form) k++;
+            if (!form || k < of[source].n || k == MOST) continue;
+            of[source].form[of[source].n++] = form;
+            bytes += value_bytes(p, source);
+        }
+    }
+    free(of);
+    return bytes;
+}
 static void fill_totals(const planner *p, lk_plan *plan) {
     int64_t work = 0;
     for (int id = 0; id < p->program.n; id++) {
@@ -288,7 +337,9 @@ static void fill_totals(const planner *p, lk_plan *plan) {
         int64_t need = runs && p->opts.workspace ? p->opts.workspace(p->g, n, p->opts.threads) : 0;
         if (need > work) work = need;
     }
-    int64_t gradient = gradients_at_peak(p);
+    int64_t gradient = p->alive_gradients;               /* what they hold when most is held; the rest counts as activations */
+    plan->alive_bytes = p->alive_bytes;
+    plan->packed_bytes = packed_copies(p);
     plan->arena_bytes = p->arena_bytes;
     plan->by_class[LK_MEM_GRADIENT] += gradient;
     plan->by_class[LK_MEM_ACTIVATION] += plan->arena_bytes - gradient;

@@ -22,5 +22,4 @@ lk_err  lk_cuda_fast_open(void);
 void    lk_cuda_fast_close(void);
 void    lk_cuda_fast_node(const lk_kernel_call *, lk_cuda_precision);
 int64_t lk_cuda_fast_workspace(const lk_graph *, const lk_node *, lk_cuda_precision);
-bool    lk_cuda_keeps_bf16(const lk_graph *, const lk_node *, int input);
 #endif

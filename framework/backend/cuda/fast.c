@@ -231,13 +231,6 @@ void lk_cuda_fast_node(const lk_kernel_call *c, lk_cuda_precision p) {
     if (lk_op_traits(c->node->op) & T_CONTRACT) { f.library = (char *)c->work + scores_of(c->node, c->in_shape); f.packed = f.library + LIBRARY_BYTES; }
     lk_cuda_lower[c->node->op](c, launch, &f);
 }
-bool lk_cuda_keeps_bf16(const lk_graph *g, const lk_node *n, int input) {
-    if (input != 1 || !lk_cuda_numel(n->shape)) return false;
-    const lk_conv *c = &n->attr.conv;
-    const bool one_group = c->groups <= 1, unit = c->stride[0] <= 1 && c->stride[1] <= 1;
-    if (n->op == LK_OP_matmul) return lk_shape_of(g, n->in[1]).rank == 2 && !n->attr.matmul.ta;
-    return (n->op == LK_OP_conv2d && one_group) || (n->op == LK_OP_conv2d_dx && one_group && unit);
-}
 /* Lowers with addresses that are never read. */
 int64_t lk_cuda_fast_workspace(const lk_graph *g, const lk_node *n, lk_cuda_precision p) {
     enum { MOST = 16 };

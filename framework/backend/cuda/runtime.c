@@ -263,7 +263,7 @@ static lk_backend backends[] = {
     [LK_CUDA_EXACT] = {.name = "cuda", .element_bytes = 4, .workspace = lk_cuda_workspace, .device = &device_calls},
     [LK_CUDA_FP32] = {.name = "cuda-fp32", .element_bytes = 4, .workspace = workspace_fp32, .device = &device_calls},
     [LK_CUDA_TF32] = {.name = "cuda-tf32", .element_bytes = 4, .workspace = workspace_tf32, .device = &device_calls},
-    [LK_CUDA_BF16] = {.name = "cuda-bf16", .element_bytes = 4, .workspace = workspace_bf16, .device = &device_calls, .keeps_bf16 = lk_cuda_keeps_bf16}};
+    [LK_CUDA_BF16] = {.name = "cuda-bf16", .element_bytes = 4, .workspace = workspace_bf16, .device = &device_calls, .keeps_bf16 = lk_takes_bf16}};
 void lk_cuda_plan_opts(lk_cuda_precision p, lk_plan_opts *o) { o->workspace = backends[p].workspace; o->keeps_bf16 = backends[p].keeps_bf16; }
 lk_err lk_backend_cuda(lk_cuda_precision p, const lk_backend **out) {
     static const lk_kernel kernels[] = {exact, fp32, tf32, bf16};
