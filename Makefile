@@ -241,6 +241,7 @@ help:
 #H   make exp=lora_rank_sweep run      train, sample, score, tables and figures   [profile=tiny|smoke|default|paper]
 #H                                     [set="rank=2,4 seed=0..5"] [j=2] [engine=local|slurm|mpi] [dry=1] [retry=1]
 #H   make exp=NAME plan|status|report  memory and runs; states [watch=1]; tables, figures, report.html
+#H                                     [mem=2G: what a worker may take; its gradients recompute to fit]
 #H   make exp=NAME verify              re-executes runs and compares bits [n=3|all] [published=1]
 #H   make exp=NAME publish             digests, tables and figures to results/published/
 #H   make exp=NAME clean-runs          deletes this sweep's runs

@@ -70,6 +70,7 @@ static lk_err worker_words(const grid *g, const command_opts *o, words *w) {
     if (*o->set) word(w, lk_fmt(g->arena, "set=%s", o->set));
     if (o->retry) word(w, "retry=1");
     if (o->backend) word(w, lk_fmt(g->arena, "backend=%s", o->backend));
+    if (o->mem) word(w, lk_fmt(g->arena, "mem=%s", o->mem));
     return LK_OK;
 }
 static lk_err not_there(const words *w, const char *what) {

@@ -92,7 +92,7 @@ lk_err    rundir_remove(const char *dir);                                       
 lk_err    rundir_set_aside(const char *path, const char *why_suffix);           /* path -> path.<suffix> */
 
 /* ---- context.c, resources.c ------------------------------------------------------------------------------------------------ */
-typedef struct { const char *name; int64_t by_class[LK_MEM_CLASSES]; int64_t flops; const char *text; /* the plan in words, if asked for */ } plan_row;
+typedef struct { const char *name; int64_t by_class[LK_MEM_CLASSES]; int64_t flops, recomputed; const char *text; /* the plan in words, if asked for */ } plan_row;
 struct lk_ctx {
     const grid *grid; const grid_point *point;
     lk_arena *arena; const char *dir;
@@ -107,6 +107,7 @@ struct lk_ctx {
     int64_t every_steps; double every_s;
     int n_plans; plan_row *plans;            /* memory callback */
     bool explain;                            /* memory callback: keep each plan's text */
+    int64_t most;                            /* memory callback: a graph that takes more is recomputed down to it; 0: none */
 };
 lk_err context_new(const grid *, const grid_point *, const char *dir, int threads, lk_ctx **);   /* dir NULL: for the memory callback */
 void   context_free(lk_ctx *);

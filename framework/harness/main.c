@@ -1,6 +1,7 @@
 /* lk_experiment_main: a command and options key=value, each row of a table; then the commands run and plan. The others are
  * in files of their names. A command line that is refused has written nothing. */
 #include "harness/internal.h"
+#include "backend/memory.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,9 @@ static lk_err parse(int argc, char **argv, command_fn *command, command_opts *o)
     if (!*command) return not_allowed("command", argv[1], names, N_COMMANDS);
     for (int i = 2; i < argc; i++) LK_TRY(parse_option(argv[i], o));
     if (o->backend) LK_TRY(lk_backend_choose(o->backend));
+    int64_t mem = 0;
+    if (o->mem) LK_TRY(lk_memory_parse(o->mem, &mem));
+    lk_memory_limit(mem, 0);
     if (o->n && strcmp(o->n, "all") && (!*o->n || strspn(o->n, "0123456789") != strlen(o->n) || atoi(o->n) < 1)) return lk_error(LK_EINPUT, "n=%s: a number of runs, or all", o->n);
     if (o->engine && strcmp(o->engine, "local") && strcmp(o->engine, "slurm") && strcmp(o->engine, "mpi"))
         return not_allowed("engine", o->engine, (const char *const[]){"local", "slurm", "mpi"}, 3);

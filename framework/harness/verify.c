@@ -154,6 +154,7 @@ lk_err command_verify(const lk_experiment *x, const command_opts *o, int *status
     grid *g;
     LK_TRY(command_grid(x, o, true, &g));
     lk_err e = resources_backend(g);
+    if (!e && o->mem) e = resources_memory(g, 1, 1, NULL);
     if (e) { grid_free(g); return e; }
     provenance_collect(g);
     e = o->published ? verify_published(g, o, status) : verify_stored(g, o, status);

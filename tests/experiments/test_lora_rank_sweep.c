@@ -37,6 +37,27 @@ static void same_digest(const char *name, const char *isa, const char *const *ar
 }
 TEST(one_worker) { same_digest("one", NULL, tiny); }
 TEST(two_workers) { same_digest("two", NULL, (const char *const[]){"run", "profile=tiny", "j=2", NULL}); }
+/* A batch of 16 wants 158 MiB for its training step, 60 at the least, and the run's recognisers and sampler hold 73: within 150 it recomputes. */
+TEST(within_a_limit) {
+    char hex[2][65];
+    int n[2];
+    finished("batch", NULL, (const char *const[]){"run", "profile=tiny", "set=batch=16 rank=4 control=none", NULL}, &n[0], hex[0]);
+    finished("mem", NULL, (const char *const[]){"run", "profile=tiny", "set=batch=16 rank=4 control=none", "mem=150M", NULL}, &n[1], hex[1]);
+    CHECK_MSG(n[0] == 1 && n[1] == 1 && !strcmp(hex[0], hex[1]), "%d runs %.16s..., within mem= %d runs %.16s...", n[0], hex[0], n[1], hex[1]);
+}
+TEST(the_plan_says_what_fits_a_limit) {
+    static const struct { const char *arg; int status; const char *part; } asked[] = {{"mem=42M", 0, "of it recomputed"}, {"mem=2G", 0, "a memory limit"}, {"mem=20M", 4, "largest values"}, {"mem=2X", 2, "2G, 800M"}};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char dir[300], out[320], *text;
+        size_t size;
+        snprintf(dir, sizeof dir, "%s/plan%zu", lk_test_dir(), i);
+        snprintf(out, sizeof out, "%s.out", dir);
+        int status = run(dir, NULL, (const char *const[]){"plan", "profile=tiny", asked[i].arg, NULL}, 0, out);
+        CHECK_OK(lk_read_file(out, &text, &size));
+        CHECK_MSG(status == asked[i].status && strstr(text, asked[i].part), "%s: status %d, said: %s", asked[i].arg, status, text);
+        free(text);
+    }
+}
 TEST(avx2) {
     if (!__builtin_cpu_supports("avx2")) SKIP("this machine has no AVX2");
     same_digest("avx2", "avx2", tiny);
