@@ -47,6 +47,8 @@ static void count_vae(const char *path, int64_t latents, int64_t want) {
     lk_graph_free(g);
 }
 TEST(vae_sd15) { count_vae("models/configs/sd15_vae.json", 4, 83653863); }
+TEST(vae_sdxl) { count_vae("models/configs/sdxl_vae.json", 4, 83653863); }
+TEST(vae_sd3)  { count_vae("models/configs/sd3_vae.json", 16, 83819683); }
 TEST(vae_flux) { count_vae("models/configs/flux_vae.json", 16, 83819683); }
 
 static void count_text(const char *path, int64_t want) {
@@ -62,16 +64,31 @@ static void count_text(const char *path, int64_t want) {
 TEST(clip_l_text)    { count_text("models/configs/clip_vit_l14_text.json", 123060480); }
 TEST(clip_bigg_text) { count_text("models/configs/clip_bigg_text.json", 694659840); }
 
-TEST(clip_h_vision) {
+static void count_vision(const char *path, int64_t want) {
     lk_clip_vision_config c;
-    CHECK_OK(lk_clip_vision_config_load("models/configs/clip_vit_h14_vision.json", &c));
+    CHECK_OK(lk_clip_vision_config_load(path, &c));
     lk_graph *g = lk_graph_new();
     lk_net net = lk_net_root(g);
     lk_clip_vision(&net, &c, input(g, "pixels", LK_SHAPE(1, 3, 224, 224)));
     CHECK_OK(lk_graph_error(g));
-    CHECK_MSG(parameters(g) == 632076800, "%lld parameters", (long long)parameters(g));
+    CHECK_MSG(parameters(g) == want, "%s: %lld parameters, want %lld", path, (long long)parameters(g), (long long)want);
     lk_graph_free(g);
 }
+TEST(clip_h_vision) { count_vision("models/configs/clip_vit_h14_vision.json", 632076800); }
+TEST(clip_l_vision) { count_vision("models/configs/clip_vit_l14_vision.json", 303966208); }
+
+static void count_dinov2(const char *path, int64_t want) {
+    lk_dinov2_config c;
+    CHECK_OK(lk_dinov2_config_load(path, &c));
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    lk_dinov2(&net, &c, input(g, "pixels", LK_SHAPE(1, 3, 224, 224)));
+    CHECK_OK(lk_graph_error(g));
+    CHECK_MSG(parameters(g) == want, "%s: %lld parameters, want %lld", path, (long long)parameters(g), (long long)want);
+    lk_graph_free(g);
+}
+TEST(dinov2_base)  { count_dinov2("models/configs/dinov2_base.json", 86580480); }
+TEST(dinov2_large) { count_dinov2("models/configs/dinov2_large.json", 304368640); }
 
 static void check_count(const char *path, lk_graph *g, int64_t want) {
     CHECK_OK(lk_graph_error(g));
