@@ -220,6 +220,7 @@ bench: all $(FIXTURE) $(BUILD)/tests/io/test_runfile
 	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
 	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
 	@BUILD=$(BUILD) bash tests/bench/bench_metrics.sh
+	@BUILD=$(BUILD) bash tests/bench/bench_sd15.sh
 fuzz: ; @bash tests/fuzz/fuzz.sh
 soak: $(BUILD)/tests/harness/test_kill ; @BUILD=$(BUILD) bash tests/harness/soak.sh
 paper: ; @sh paper/build.sh $(if $(draft),draft)

@@ -1,6 +1,6 @@
 /* Times one piece of work on a UNet or an MMDiT for tests/bench/bench_step.sh, which asks a peer the same in turn. Weights are drawn, not loaded.
- *   usage:  bench_step MODEL THREADS [work=lora] [batch=8] [size=16] [mem=MiB]
- *             MODEL  a UNet's channels (64,128,256), zoo (models/zoo/unet/config.json) or mmdit (6 blocks of width 256)
+ *   usage:  bench_step MODEL THREADS [work=lora] [batch=8] [size=16] [mem=MiB] [weights=FILE: a checkpoint, mapped]
+ *             MODEL  a UNet's channels (64,128,256) or config.json, zoo (models/zoo/unet/config.json) or mmdit (6 blocks of width 256)
  *             work   lora: a training step of rank 8 on to_q, to_k, to_v, to_out.0, clipped AdamW; full: the same of every weight;
  *                    sample: 20 DDIM steps with guidance, batch pictures
  *   stdout: "ready" after the first step, then for each line of stdin
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { TOKENS = 77, POOLED = 128, SAMPLING_STEPS = 20 };
@@ -22,7 +23,7 @@ typedef struct {
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_optimiser *optimiser;
     lk_val noisy, noise, timestep, text, pooled, predicted;
     int64_t batch, size, step, channels, context, rows;      /* rows: of a model call; with guidance twice the batch */
-    const char *work; lk_unet_config unet; lk_scheduler *scheduler;
+    const char *work, *weights; lk_unet_config unet; lk_scheduler *scheduler;
     int threads;
 } bench;
 static bool samples(const bench *b) { return !strcmp(b->work, "sample"); }
@@ -53,6 +54,11 @@ static void fill(float *x, int64_t n, float size, uint64_t seed) { for (int64_t 
 
 /* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be. */
 static lk_err fill_weights(const bench *b) {
+    if (b->weights) {
+        lk_st *st;                                        /* the mapping stays as long as the process */
+        LK_TRY(lk_st_open(b->weights, &st));
+        return lk_weights_bind(b->x, st, "", NULL);
+    }
     for (int id = 0; id < lk_graph_count(b->g); id++) {
         const lk_node *n = lk_graph_node(b->g, (lk_val){id});
         if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
@@ -95,8 +101,8 @@ static lk_err build(bench *b, const char *model, int64_t memory) {
     static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
     lk_graph *g = b->g = lk_graph_new();
     b->channels = 4; b->context = 128; b->rows = samples(b) ? 2 * b->batch : b->batch;
-    if (!strcmp(model, "zoo")) {
-        LK_TRY(lk_unet_config_load("models/zoo/unet/config.json", &b->unet));
+    if (!strcmp(model, "zoo") || lk_ends(model, ".json")) {
+        LK_TRY(lk_unet_config_load(strcmp(model, "zoo") ? model : "models/zoo/unet/config.json", &b->unet));
         b->channels = b->unet.in_channels; b->context = b->unet.context[b->unet.levels - 1];
     } else b->unet = config_of(model, b->size);
     lk_shape latent = LK_SHAPE(b->batch, b->channels, b->size, b->size);
@@ -191,9 +197,8 @@ static lk_err digest(const bench *b) {
 static void memory(const bench *b) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    int64_t weights = 0;
-    const lk_plan *p = lk_exec_plan(b->x);
-    weights = p->by_class[LK_MEM_WEIGHT];
+    struct stat file;                                     /* mapped, beside what the executor counts: bound fp32, or read into fp32 */
+    int64_t weights = b->weights && !stat(b->weights, &file) ? file.st_size : lk_exec_plan(b->x)->by_class[LK_MEM_WEIGHT];
     printf("%lld %lld\n", (long long)(lk_exec_bytes(b->x) + weights), (long long)u.ru_maxrss * 1024);
 }
 static lk_err answer(bench *b, char *line) {
@@ -216,7 +221,7 @@ static int64_t option(int argc, char **argv, const char *name, int64_t otherwise
 }
 int main(int argc, char **argv) {
     if (argc < 3) { fprintf(stderr, "usage: bench_step MODEL THREADS [work=lora|full|sample] [batch=8] [size=16] [mem=MiB]\n"); return 2; }
-    bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .weights = text_option(argc, argv, "weights=", NULL), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
     if (b.batch < 1 || b.batch > 64) { fprintf(stderr, "batch=%lld: it is 1 to 64\n", (long long)b.batch); return 2; }
     lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
     if (!e) e = one_step(&b);

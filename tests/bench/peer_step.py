@@ -1,11 +1,11 @@
 """A LoRA or full training step, or 20 DDIM steps with guidance, of diffusers + PEFT on the CPU, asked one by one by tests/bench/bench_step.sh.
-usage: peer_step.py CHANNELS|zoo|mmdit THREADS [--work lora|full|sample] [--batch 8] [--size 16] [--rank 8] [--compile]
+usage: peer_step.py CHANNELS|CONFIG.json|zoo|mmdit THREADS [--work lora|full|sample] [--batch 8] [--size 16] [--rank 8] [--weights FILE] [--compile]
 stdout: "ready" after the first step, then for each line of stdin: a number N: seconds of the median of N steps; memory: 0 and peak resident bytes."""
 import argparse, os, resource, statistics, sys, time
 p = argparse.ArgumentParser()
 p.add_argument("model"); p.add_argument("threads", type=int); p.add_argument("--work", default="lora", choices=("lora", "full", "sample"))
 p.add_argument("--batch", type=int, default=8); p.add_argument("--size", type=int, default=16); p.add_argument("--rank", type=int, default=8)
-p.add_argument("--compile", action="store_true")
+p.add_argument("--weights"); p.add_argument("--compile", action="store_true")
 a = p.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(a.threads)
 import torch
@@ -18,6 +18,13 @@ rows = 2 * a.batch if a.work == "sample" else a.batch
 text = torch.randn(rows, 77, 128)
 if a.model == "zoo":
     model = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config("models/zoo/unet"))
+    text = torch.randn(rows, 77, model.config.cross_attention_dim)
+    def predict(x, t): return model(x, t, text).sample
+elif a.model.endswith(".json"):
+    import json
+    from safetensors.torch import load_file
+    with torch.device("meta"): model = UNet2DConditionModel.from_config(json.load(open(a.model)))
+    model.load_state_dict(load_file(a.weights), assign=True)             # mapped, as ours is
     text = torch.randn(rows, 77, model.config.cross_attention_dim)
     def predict(x, t): return model(x, t, text).sample
 elif a.model != "mmdit":
