@@ -194,7 +194,7 @@ cuda-usage: $(if $(NVCC),$(CUDA_BUILD)/kernels.o,no-nvcc)
 # ---- tests: programs, and checks of the tree itself (tests/check_*). only="PATTERN ..." builds and runs those whose path contains one.
 CHECKS  := $(TESTS) $(wildcard tests/check_*)
 CHECKED := $(if $(only),$(sort $(foreach o,$(only),$(foreach t,$(CHECKS),$(if $(findstring $(o),$(t)),$(t))))),$(CHECKS))
-check: $(CHECKED) all
+check: $(CHECKED) all $(if $(findstring check_headers,$(CHECKED)),$(EMU_OBJ))
 	@BUILD=$(BUILD) sh tests/run.sh $(CHECKED)
 golden: $(BIN)/lk-golden
 	@test -n "$(dir)" || { echo "make golden dir=PATH: a case or a tree of cases"; exit 2; }

@@ -56,12 +56,15 @@ static lk_err hash_sources(paths *p, char hex[65]) {
 }
 int main(int argc, char **argv) {
     if (argc < 4) return lk_err_report(lk_error(LK_EINPUT, "usage: lk-source-id PROGRAM LINKED DEPENDENCIES..."));
-    char *trace, hex[65]; size_t n;
+    char *trace = NULL, hex[65]; size_t n;
     paths p = {0};
     lk_err e = lk_read_file(argv[2], &trace, &n);
     for (int i = 3; i < argc && !e; i++) if (linked(trace, argv[i])) e = read_dependencies(argv[i], &p);
     if (!e && !p.n) e = lk_error(LK_ESTATE, "%s: names none of the objects", argv[2]);
     if (!e) e = hash_sources(&p, hex);
     if (!e) e = source_patch(argv[1], hex);
+    for (int i = 0; i < p.n; i++) free(p.at[i]);
+    free(p.at);
+    free(trace);
     return lk_err_report(e);
 }
