@@ -201,3 +201,4 @@ void lk_id_branch_free(lk_id_branch *b) {
     free(b);
 }
 const lk_extra_loss *lk_id_branch_loss(const lk_id_branch *b) { return &b->loss; }
+lk_val lk_id_branch_frames(const lk_id_branch *b) { return b->frames; }

@@ -42,4 +42,5 @@ lk_err lk_id_branch_new(const lk_zoo *, lk_id_opts, const char *const *prompts, 
 lk_err lk_id_branch_graph_only(const lk_zoo *, lk_id_opts, const float *reference, lk_id_branch **);
 void   lk_id_branch_free(lk_id_branch *);
 const lk_extra_loss *lk_id_branch_loss(const lk_id_branch *);
+lk_val lk_id_branch_frames(const lk_id_branch *);             /* what it draws, once built: [B, 3, 64, 64], 0..255 unclamped */
 #endif

@@ -3,7 +3,10 @@
 #include "tests/lib/lk_test.h"
 #include "models/face_set.h"
 #include "tests/lib/opcheck.h"
+#include "models/sampler.h"
+#include "train/distil.h"
 #include "train/identity.h"
+#include "train/person.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +156,58 @@ TEST(naive_form) { check_direction((lk_id_opts){.form = LK_ID_NAIVE, .weight = 0
 TEST(nothing_remains_when_the_decoder_path_is_cut) {
     check_direction((lk_id_opts){.form = LK_ID_ACCURATE, .weight = 1, .batch = 1, .steps = 2, .through = 2, .cut = true}, "cut");
     check_direction((lk_id_opts){.form = LK_ID_NAIVE, .weight = 1, .cut = true}, "cut, naive");
+}
+/* The branch draws what the sampler draws with the student: another executor, the scheduler's own DDIM steps, the adapter beside the weights
+ * instead of merged into them. An adapter of B = 0 changes nothing. Bound: binary32 rounding through four passes, in grey levels of 255. */
+static double apart_from_sampler(lk_studio *s, int sampler_steps, bool with_student) {
+    enum { N = 2 };
+    static const char *const prompts[N] = {"a photo of a man", "a photo of a woman, smiling"};
+    static float latents[N * LK_ZOO_LATENT_SIZE], want[N * LK_FRAME_SIZE], got[N * LK_FRAME_SIZE], noise[N * LK_ZOO_LATENT_SIZE], reference[512];
+    lk_adapter *student = NULL, *person = lk_adapter_new(lk_distil_lora(1), "");
+    lk_sampler *sampler;
+    if (with_student) CHECK_OK(lk_student_adapter(LK_STUDENT_PATH, "", &student));
+    CHECK_OK(lk_sampler_new(&s->zoo, student, N, s->pool, &sampler));
+    if (with_student) CHECK_OK(lk_student_load(student, lk_sampler_exec(sampler), LK_STUDENT_PATH));
+    CHECK_OK(lk_sample(sampler, prompts, N, 9, 0, (lk_sampling){.steps = sampler_steps, .guidance = 1}, latents));
+    CHECK_OK(lk_zoo_decode(&s->zoo, s->pool, latents, N, want));
+    lk_id_opts o = {.form = LK_ID_ACCURATE, .weight = 1, .batch = N, .steps = LK_STUDENT_STEPS, .through = 1};
+    lk_id_branch *b;
+    lk_exec *x;
+    lk_graph *g = lk_graph_new();
+    float *context = lk_xmalloc(sizeof *context * (size_t)(N * LK_ZOO_TOKENS * s->zoo.text.hidden));
+    CHECK_OK(lk_zoo_hidden_texts(&s->zoo, s->pool, prompts, N, context));
+    CHECK_OK(lk_id_branch_new(&s->zoo, o, prompts, N, reference, 0, s->pool, &b));
+    const lk_extra_loss *extra = lk_id_branch_loss(b);
+    lk_val loss = extra->build(extra->ctx, g, person, NULL), frames = lk_id_branch_frames(b);
+    CHECK_OK(lk_exec_new(g, (lk_val[]){loss, frames}, 2, (lk_exec_opts){.pool = s->pool}, &x));
+    CHECK_OK(extra->bind(extra->ctx, x));
+    CHECK_OK(lk_adapter_init(person, x, 1));
+    for (int i = 0; i < N * LK_ZOO_LATENT_SIZE; i++)
+        noise[i] = lk_philox_normal(lk_stream_key(9, "sample.noise"), 0, (uint32_t)(i / LK_ZOO_LATENT_SIZE), (uint64_t)(i % LK_ZOO_LATENT_SIZE));
+    CHECK_OK(lk_exec_set(x, lk_find(g, "id.noise"), noise, N * LK_ZOO_LATENT_SIZE));
+    CHECK_OK(lk_exec_set(x, lk_find(g, "id.context"), context, N * LK_ZOO_TOKENS * s->zoo.text.hidden));
+    CHECK_OK(lk_exec_run(x));
+    CHECK_OK(lk_exec_get(x, frames, got, N * LK_FRAME_SIZE));
+    double worst = 0;
+    for (int i = 0; i < N * LK_FRAME_SIZE; i++) {                  /* lk_zoo_decode clamps */
+        double v = got[i] < 0 ? 0 : got[i] > 255 ? 255 : got[i], d = fabs(v - want[i]);
+        worst = d <= worst ? worst : d;                             /* NaN wins */
+    }
+    free(context);
+    lk_exec_free(x); lk_graph_free(g); lk_id_branch_free(b); lk_sampler_free(sampler); lk_adapter_free(person);
+    if (student) lk_adapter_free(student);
+    return worst;
+}
+TEST(draws_what_the_sampler_draws) {
+    lk_pool *pool = lk_pool_new(1);
+    lk_studio s;
+    CHECK_OK(lk_studio_open("datasets/orl", pool, &s));
+    double same = apart_from_sampler(&s, LK_STUDENT_STEPS, true), steps = apart_from_sampler(&s, LK_STUDENT_STEPS + 1, true), base = apart_from_sampler(&s, LK_STUDENT_STEPS, false);
+    printf("  apart: %.2e grey levels; with 5 steps %.1f, without the student %.1f\n", same, steps, base);
+    CHECK_MSG(same < 0.005, "%.3g grey levels from the sampler's pictures", same);
+    CHECK_MSG(steps > 1 && base > 1, "another chain (%.3g) or another model (%.3g) was not told apart", steps, base);
+    lk_studio_close(&s);
+    lk_pool_free(pool);
 }
 TEST(refusals) {
     lk_id_opts o = accurate;
