@@ -51,6 +51,13 @@ LK_FN float  lk_nanf(void) { return lk_from_bitsf(0x7fc00000u); }
 LK_FN double lk_inf_d(void) { return lk_from_bits_d(0x7ff0000000000000u); }
 LK_FN double lk_nan_d(void) { return lk_from_bits_d(0x7ff8000000000000u); }
 
+/* The quotient e / s from r = 1 / s rounded to nearest: within an ulp after one correction, correctly rounded after the second
+ * (Markstein 1990, theorem 9). Neither quotient nor remainder may be subnormal: e = 0 or 2^-80 <= e <= 1, and 1 <= s < 2^40. */
+LK_FN float lk_quotientf(float e, float s, float r) {
+    float q = e * r;
+    q = lk_fmaf(lk_fmaf(-q, s, e), r, q);
+    return lk_fmaf(lk_fmaf(-q, s, e), r, q);
+}
 /* Adding 1.5 * 2^23 (2^52) rounds to an integer, ties to even, and leaves it in the low bits. */
 #define LK_MAGICF 0x1.8p23f
 #define LK_MAGIC_D 0x1.8p52
@@ -100,6 +107,12 @@ LK_FN float lk_expf(float x) {
     y = y > 89.0f ? 89.0f : y;
     y = 1.0f + lk_exp_partsf(y, &n);
     return lk_scalef(y, n);
+}
+/* lk_expf for |x| <= 80, where the result is normal and 2^n can be added to its exponent. */
+LK_FN float lk_exp_smallf(float x) {
+    uint32_t n;
+    float y = 1.0f + lk_exp_partsf(x, &n);
+    return lk_from_bitsf(lk_bitsf(y) + (n << 23));
 }
 LK_FN double lk_exp_d(double x) {
     double y = x < -746.0 ? -746.0 : x;

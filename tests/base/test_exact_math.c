@@ -119,6 +119,31 @@ TEST(subnormal_results_are_rounded_once) {
     }
     CHECK(lk_expf(-103.9720765f) == 0x1p-149f && lk_expf(-103.98f) == 0 && lk_exp_d(-745.13) == 0x1p-1074 && lk_exp_d(-745.14) == 0);
 }
+TEST(small_exponentials_have_the_same_bits) {
+    for (uint64_t i = 0; i < 100000; i++) {
+        float x = 160.0f * (float)unit(i) - 80.0f, y = lk_exp_smallf(x), want = lk_expf(x);
+        CHECK_MSG(!memcmp(&y, &want, sizeof y), "exp(%a) = %a, want %a", (double)x, (double)y, (double)want);
+    }
+    CHECK(lk_exp_smallf(0) == 1 && lk_exp_smallf(-0.0f) == 1);
+}
+/* Numerators at random, and those whose quotient lies as close to the middle of two numbers as can be. The product alone is often wrong. */
+TEST(quotients_by_reciprocal_are_correctly_rounded) {
+    int wrong = 0, rough = 0;
+    for (uint64_t i = 0; i < 300000; i++) {
+        float s = ldexpf(1.0f + (float)unit(3 * i), (int)(i % 40)), r = 1.0f / s, e = ldexpf(1.0f + (float)unit(3 * i + 1), -1 - (int)(i % 79));
+        if (i % 2) {                                                       /* (a number and a half ulp) times s, or one of the two next to it */
+            uint32_t u = lk_bitsf(e) + (i % 3 == 0) - (i % 3 == 1);
+            double middle = (double)lk_from_bitsf(u) + ldexp(1, ilogbf(e) - 24);
+            e = (float)(middle * ldexp((double)s, -(int)(i % 40) - 1));
+            e = lk_from_bitsf(lk_bitsf(e) + (uint32_t)(i / 2 % 3) - 1);
+            if (!(e <= 1 && e >= 0x1p-80f)) continue;
+        }
+        wrong += lk_quotientf(e, s, r) != e / s;
+        rough += e * r != e / s;
+    }
+    CHECK_MSG(!wrong, "%d quotients differ from IEEE's", wrong);
+    CHECK(rough > 10000 && lk_quotientf(0, 3, 1.0f / 3) == 0);
+}
 /* The binary64 numbers next to multiples of pi/2: what is left is 1e-10 and less, and must keep all its bits. */
 TEST(reduction_near_multiples_of_half_pi) {
     for (int k = 1; k <= 10000000; k += 1 + k / 8) {

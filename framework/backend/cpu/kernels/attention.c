@@ -1,22 +1,28 @@
 /* sdpa and sdpa_grad: softmax((q k^T) * scale + bias + causal mask) v, heads read by stride from [B, T, H*D].
- * A tile of query rows holds its whole score row (numerics.md rule 4), so the bits are those of the
- * decomposition into matmuls and softmax; the score matrix of all queries never exists. The gradient's tiles
- * are the blocks of 256 queries of rule 2: dk and dv add one finished chain a tile. */
-#include "backend/cpu/kernels/gemm.h"
-#include "backend/cpu/kernels/rows.h"
+ *
+ * A tile of query rows holds all its scores (numerics.md rule 4), so the bits are those of the decomposition into
+ * matmuls and softmax; the score matrix of all queries never exists. Scores lie turned, in panels [keys][32 queries]:
+ * a query is a lane, so softmax runs down the columns without a fold across lanes (softmax_panel.h), and heads of 4
+ * or 8 features fill whole vectors. The gradient's tiles are the blocks of 256 queries of rule 2: dk and dv add one
+ * finished chain a tile. */
+#include "backend/cpu/kernels/softmax_panel.h"
+#include "backend/cpu/kernels/vec.h"
 
-enum { TILE_FLOATS = 262144 };                            /* scores a tile holds, about: 1 MiB */
+enum { TILE_FLOATS = 131072 };                            /* scores a tile holds, about: 512 KiB */
 
 typedef struct {
     int64_t b, h, tq, tk, d, w;                           /* w = h * d, the distance of tokens */
     int64_t rows, tiles;                                  /* query rows of a tile, tiles a head */
+    int64_t panel;                                        /* floats of a panel of scores */
+    int64_t scores, turned, sums;                         /* floats of a tile's scores, of its turned output, of the turned dk or dv */
     int64_t per_thread;                                   /* floats */
-    float scale; bool causal, grad;
+    float scale; bool causal, grad, swap;                 /* swap: dk and dv are made [d][keys], since d leaves most lanes empty */
     const float *q, *k, *v, *dy, *bias;
     int64_t bias_stride[4];                               /* [B, H, Tq, Tk], 0 where broadcast */
     float *out, *work;
 } attention;
 
+static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static attention shape_of(const lk_node *node, const lk_shape *in, int threads) {
     const lk_sdpa_attr *a = &node->attr.sdpa;
     attention s = {.b = in[0].d[0], .h = a->heads, .tq = in[0].d[1], .tk = in[1].d[1], .w = in[0].d[2], .causal = a->causal, .grad = node->op == LK_OP_sdpa_grad};
@@ -24,12 +30,15 @@ static attention shape_of(const lk_node *node, const lk_shape *in, int threads) 
     s.scale = (float)(a->scale != 0 ? a->scale : 1 / __builtin_sqrt((double)s.d));
     if (s.grad) s.rows = LK_KC;
     else {
-        s.rows = lk_k_max(32, lk_k_min(256, TILE_FLOATS / lk_k_max(1, s.tk)));
-        while (threads > 1 && s.rows > 32 && s.b * s.h * ((s.tq + s.rows - 1) / s.rows) < 2 * threads) s.rows /= 2;
+        s.rows = lk_k_max(LK_PANEL, lk_k_min(256, TILE_FLOATS / lk_k_max(1, s.tk) / LK_PANEL * LK_PANEL));
+        while (threads > 1 && s.rows > LK_PANEL && s.b * s.h * ((s.tq + s.rows - 1) / s.rows) < 2 * threads) s.rows = whole(s.rows / 2, LK_PANEL);
     }
     s.rows = lk_k_min(s.rows, s.tq);
     s.tiles = (s.tq + s.rows - 1) / lk_k_max(1, s.rows);
-    s.per_thread = LK_SCRATCH + (s.rows * s.tk * (s.grad ? 2 : 1) + 15) / 16 * 16;
+    s.panel = s.tk * LK_PANEL;
+    s.swap = lk_swap_pays(s.tk, s.d);
+    s.scores = whole(s.rows, LK_PANEL) * s.tk; s.turned = whole(s.rows, LK_PANEL) * s.d; s.sums = s.grad && s.swap ? whole(s.d * s.tk, 16) : 0;
+    s.per_thread = LK_SCRATCH + LK_PANEL * LK_PANEL + s.scores * (s.grad ? 2 : 1) + s.turned + 2 * s.sums;
     return s;
 }
 static void bias_of(attention *s, const float *bias, lk_shape shape) {
@@ -42,35 +51,91 @@ static void bias_of(attention *s, const float *bias, lk_shape shape) {
         stride *= d;
     }
 }
-/* Probabilities of query rows [i0, i0 + rows) of one head into p [rows, Tk]. */
-static void probabilities(const attention *s, int64_t b, int64_t h, int64_t i0, int64_t rows, float *p, float *scratch) {
-    lk_product scores = {.k = s->d, .c = p, .ldc = s->tk};
-    scores.a = (lk_operand){.layout = LK_BY_ROW, .p = s->q + (b * s->tq + i0) * s->w + h * s->d, .stride = s->w};
-    scores.b = (lk_operand){.layout = LK_BY_ROW, .p = s->k + b * s->tk * s->w + h * s->d, .stride = s->w};
-    lk_gemm(&scores, 0, rows, 0, s->tk, scratch);
-    for (int64_t i = 0; i < rows; i++) {
-        float *row = p + i * s->tk;
-        const float scale = s->scale;
-        if (!s->bias) { LK_IVDEP for (int64_t j = 0; j < s->tk; j++) row[j] = row[j] * scale; }
-        else {
-            const float *bias = s->bias + b * s->bias_stride[0] + h * s->bias_stride[1] + (i0 + i) * s->bias_stride[2];
-            if (s->bias_stride[3]) { LK_IVDEP for (int64_t j = 0; j < s->tk; j++) row[j] = row[j] * scale + bias[j]; }
-            else { LK_IVDEP for (int64_t j = 0; j < s->tk; j++) row[j] = row[j] * scale + bias[0]; }
+/* Where a thread's workspace holds what. */
+typedef struct { float *scratch, *square, *p, *ds, *turned, *dk, *dv; } room;
+static room room_of(const attention *s, int thread) {
+    room r = {.scratch = s->work + thread * s->per_thread};
+    r.square = r.scratch + LK_SCRATCH; r.p = r.square + LK_PANEL * LK_PANEL;
+    r.ds = r.p + s->scores; r.turned = r.p + s->scores * (s->grad ? 2 : 1);
+    r.dk = r.turned + s->turned; r.dv = r.dk + s->sums;
+    return r;
+}
+/* A head's rows [from, ..) of [B, T, H*D]: rows by features, or features by rows. */
+static lk_operand by_row(const float *p, int64_t stride) { return (lk_operand){.layout = LK_BY_ROW, .p = p, .stride = stride}; }
+static lk_operand by_lane(const float *p, int64_t stride) { return (lk_operand){.layout = LK_BY_LANE, .p = p, .stride = stride}; }
+/* A tile's scores as the b of a product over keys. */
+static lk_operand scores_by_key(const attention *s, const float *p) { return (lk_operand){.layout = LK_BY_LANE, .p = p, .stride = LK_PANEL, .panel = s->panel}; }
+/* The same with rows of keys, k running over queries. */
+static lk_operand scores_by_query(const attention *s, const float *p) { return (lk_operand){.layout = LK_BY_ROW, .p = p, .stride = LK_PANEL, .period = LK_PANEL, .jump = s->panel}; }
+
+/* a b^T of `rows` query rows, turned: keys down, queries in lanes; lanes past the last query are 0. */
+static void turned_scores(const attention *s, const float *keys, const float *queries, int64_t rows, float *p, float *scratch) {
+    if (rows % LK_PANEL) memset(p + rows / LK_PANEL * s->panel, 0, (size_t)s->panel * sizeof *p);
+    lk_product c = {.a = by_row(keys, s->w), .b = by_row(queries, s->w), .k = s->d, .c = p, .ldc = LK_PANEL, .c_panel = s->panel};
+    lk_gemm(&c, 0, s->tk, 0, rows, scratch);
+}
+/* s * scale + bias + mask of a panel that begins at query i0, in place. */
+static void mask_panel(const attention *s, int64_t b, int64_t h, int64_t i0, int n, float *p, float *square) {
+    const float scale = s->scale, *bias = s->bias ? s->bias + b * s->bias_stride[0] + h * s->bias_stride[1] + i0 * s->bias_stride[2] : NULL;
+    for (int64_t j0 = 0; j0 < s->tk; j0 += LK_PANEL) {
+        const int64_t m = lk_k_min(LK_PANEL, s->tk - j0);
+        if (bias && s->bias_stride[2] && s->bias_stride[3]) lk_transpose(bias + j0, s->bias_stride[2], n, m, square, LK_PANEL);
+        for (int64_t j = 0; j < m; j++) {
+            float *row = p + (j0 + j) * LK_PANEL;
+            const float *own = square + j * LK_PANEL, one = bias && !s->bias_stride[2] ? bias[(j0 + j) * s->bias_stride[3]] : 0.0f;
+            if (!bias) for (int i = 0; i < n; i++) row[i] = row[i] * scale;
+            else if (!s->bias_stride[2]) for (int i = 0; i < n; i++) row[i] = row[i] * scale + one;
+            else if (s->bias_stride[3]) for (int i = 0; i < n; i++) row[i] = row[i] * scale + own[i];
+            else for (int i = 0; i < n; i++) row[i] = row[i] * scale + bias[i * s->bias_stride[2]];
+            /* query i sees keys up to i + Tk - Tq */
+            if (s->causal) for (int64_t i = 0; i < lk_k_min(n, j0 + j - (s->tk - s->tq) - i0); i++) row[i] += -__builtin_inff();
         }
-        if (s->causal) for (int64_t j = lk_k_max(0, i0 + i + s->tk - s->tq + 1); j < s->tk; j++) row[j] += -__builtin_inff();
-        lk_softmax_row(row, row, s->tk);
+    }
+}
+/* Probabilities of query rows [i0, i0 + rows) of one head. */
+static void probabilities(const attention *s, int64_t b, int64_t h, int64_t i0, int64_t rows, const room *r) {
+    turned_scores(s, s->k + b * s->tk * s->w + h * s->d, s->q + (b * s->tq + i0) * s->w + h * s->d, rows, r->p, r->scratch);
+    const bool plain = !s->bias && !s->causal;
+    for (int64_t i = 0; i < rows; i += LK_PANEL) {
+        const int n = (int)lk_k_min(LK_PANEL, rows - i);
+        float *p = r->p + i / LK_PANEL * s->panel;
+        if (!plain) mask_panel(s, b, h, i0 + i, n, p, r->square);
+        lk_softmax_panel(p, s->tk, n, plain ? s->scale : 1.0f);
+    }
+}
+/* A turned output [d][32 queries] a panel, to rows of queries, times a scale if there is one. */
+static void turn_back(const attention *s, float *turned, int64_t rows, float *out, bool scaled) {
+    for (int64_t i = 0; i < rows; i += LK_PANEL) {
+        float *from = turned + i * s->d;
+        const float scale = s->scale;
+        if (scaled) { LK_IVDEP for (int64_t j = 0; j < s->d * LK_PANEL; j++) from[j] *= scale; }
+        lk_transpose(from, LK_PANEL, s->d, lk_k_min(LK_PANEL, rows - i), out + i * s->w, s->w);
+    }
+}
+/* Sum over keys of scores and the keys' features: rows of the output from i0 on. */
+static void over_keys(const attention *s, const float *features, const float *p, int64_t rows, float *out, bool scaled, const room *r) {
+    lk_product y = {.a = by_lane(features, s->w), .b = scores_by_key(s, p), .k = s->tk, .c = r->turned, .ldc = LK_PANEL, .c_panel = s->d * LK_PANEL};
+    lk_gemm(&y, 0, s->d, 0, rows, r->scratch);
+    turn_back(s, r->turned, rows, out, scaled);
+}
+/* Sum over a tile's queries of scores and the queries' features, added to the tiles before: [keys][d] in place, or turned. */
+static void over_queries(const attention *s, const float *features, const float *p, int64_t rows, bool first, float *out, float *turned, float *scratch) {
+    lk_product c = {.k = rows, .add = !first};
+    if (s->swap) {
+        c.a = by_lane(features, s->w); c.b = scores_by_query(s, p); c.c = turned; c.ldc = s->tk;
+        lk_gemm(&c, 0, s->d, 0, s->tk, scratch);
+    } else {
+        c.a = scores_by_query(s, p); c.b = by_lane(features, s->w); c.c = out; c.ldc = s->w;
+        lk_gemm(&c, 0, s->tk, 0, s->d, scratch);
     }
 }
 static void forward_tiles(void *ctx, int64_t begin, int64_t end, int thread) {
     const attention *s = ctx;
-    float *scratch = s->work + thread * s->per_thread, *p = scratch + LK_SCRATCH;
+    const room r = room_of(s, thread);
     for (int64_t item = begin; item < end; item++) {
         int64_t i0 = item % s->tiles * s->rows, h = item / s->tiles % s->h, b = item / (s->tiles * s->h), rows = lk_k_min(s->rows, s->tq - i0);
-        probabilities(s, b, h, i0, rows, p, scratch);
-        lk_product y = {.k = s->tk, .c = s->out + (b * s->tq + i0) * s->w + h * s->d, .ldc = s->w};
-        y.a = (lk_operand){.layout = LK_BY_ROW, .p = p, .stride = s->tk};
-        y.b = (lk_operand){.layout = LK_BY_LANE, .p = s->v + b * s->tk * s->w + h * s->d, .stride = s->w};
-        lk_gemm(&y, 0, rows, 0, s->d, scratch);
+        probabilities(s, b, h, i0, rows, &r);
+        over_keys(s, s->v + b * s->tk * s->w + h * s->d, r.p, rows, s->out + (b * s->tq + i0) * s->w + h * s->d, false, &r);
     }
 }
 static void scale_rows(float *c, int64_t rows, int64_t n, int64_t ld, float scale) {
@@ -78,31 +143,23 @@ static void scale_rows(float *c, int64_t rows, int64_t n, int64_t ld, float scal
 }
 static void gradient_heads(void *ctx, int64_t begin, int64_t end, int thread) {
     const attention *s = ctx;
-    float *scratch = s->work + thread * s->per_thread, *p = scratch + LK_SCRATCH, *ds = p + s->rows * s->tk;
+    const room r = room_of(s, thread);
     for (int64_t item = begin; item < end; item++) {
         const int64_t h = item % s->h, b = item / s->h, to_q = b * s->tq * s->w + h * s->d, to_k = b * s->tk * s->w + h * s->d;
         float *dq = s->out + to_q, *dk = s->out + s->b * s->tq * s->w + to_k, *dv = dk + s->b * s->tk * s->w;
         for (int64_t i0 = 0; i0 < s->tq; i0 += s->rows) {
             const int64_t rows = lk_k_min(s->rows, s->tq - i0), at = to_q + i0 * s->w;
-            probabilities(s, b, h, i0, rows, p, scratch);
-            lk_product dp = {.k = s->d, .c = ds, .ldc = s->tk};
-            dp.a = (lk_operand){.layout = LK_BY_ROW, .p = s->dy + at, .stride = s->w};
-            dp.b = (lk_operand){.layout = LK_BY_ROW, .p = s->v + to_k, .stride = s->w};
-            lk_gemm(&dp, 0, rows, 0, s->tk, scratch);
-            for (int64_t i = 0; i < rows; i++) lk_softmax_dx_row(p + i * s->tk, ds + i * s->tk, ds + i * s->tk, s->tk);
-            lk_product q = {.k = s->tk, .c = dq + i0 * s->w, .ldc = s->w};
-            q.a = (lk_operand){.layout = LK_BY_ROW, .p = ds, .stride = s->tk};
-            q.b = (lk_operand){.layout = LK_BY_LANE, .p = s->k + to_k, .stride = s->w};
-            lk_gemm(&q, 0, rows, 0, s->d, scratch);
-            scale_rows(q.c, rows, s->d, s->w, s->scale);
-            lk_product k = {.k = rows, .c = dk, .ldc = s->w, .add = i0 > 0}, v = k;
-            k.a = (lk_operand){.layout = LK_BY_LANE, .p = ds, .stride = s->tk};
-            k.b = (lk_operand){.layout = LK_BY_LANE, .p = s->q + at, .stride = s->w};
-            lk_gemm(&k, 0, s->tk, 0, s->d, scratch);
-            v.c = dv;
-            v.a = (lk_operand){.layout = LK_BY_LANE, .p = p, .stride = s->tk};
-            v.b = (lk_operand){.layout = LK_BY_LANE, .p = s->dy + at, .stride = s->w};
-            lk_gemm(&v, 0, s->tk, 0, s->d, scratch);
+            probabilities(s, b, h, i0, rows, &r);
+            turned_scores(s, s->v + to_k, s->dy + at, rows, r.ds, r.scratch);
+            for (int64_t i = 0; i < rows; i += LK_PANEL)
+                lk_softmax_dx_panel(r.p + i / LK_PANEL * s->panel, r.ds + i / LK_PANEL * s->panel, s->tk, (int)lk_k_min(LK_PANEL, rows - i));
+            over_keys(s, s->k + to_k, r.ds, rows, dq + i0 * s->w, true, &r);
+            over_queries(s, s->q + at, r.ds, rows, i0 == 0, dk, r.dk, r.scratch);
+            over_queries(s, s->dy + at, r.p, rows, i0 == 0, dv, r.dv, r.scratch);
+        }
+        if (s->swap) {
+            lk_transpose(r.dk, s->tk, s->d, s->tk, dk, s->w);
+            lk_transpose(r.dv, s->tk, s->d, s->tk, dv, s->w);
         }
         scale_rows(dk, s->tk, s->d, s->w, s->scale);
     }

@@ -148,7 +148,7 @@ void lk_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t cols
             float *q = to + j * ld_to + i;
             if (nr == VW) { square(p, ld_from, nr, nc, q, ld_to); continue; }
             square(p, ld_from, nr, nc, edge, VW);
-            for (int c = 0; c < nc; c++) memcpy(q + c * ld_to, edge + c * VW, (size_t)nr * sizeof *q);
+            for (int c = 0; c < nc; c++) v_store_mask(q + c * ld_to, v_mask(0, nr), v_load(edge + c * VW));
         }
 }
 
@@ -182,6 +182,14 @@ static void pack_b(const lk_operand *b, int64_t j, int n, int64_t k, int kc, flo
         v_store(to + last * VW, v_load_mask(from + last * VW, tail));
     }
 }
+static void copy_rows(const float *from, int64_t stride, int m, int n, float *to) {
+    const int last = (n - 1) / VW * VW;
+    const vmask tail = v_mask(0, n - last);
+    for (int r = 0; r < m; r++, from += stride, to += LK_ROW_LD) {
+        for (int i = 0; i < last; i += VW) v_store(to + i, v_load(from + i));
+        v_store_mask(to + last, tail, v_load_mask(from + last, tail));
+    }
+}
 /* The panel of rows [i, i + m) of a: [row][k] for BY_ROW, [k][row] for BY_LANE (read in place where few tiles would use a copy). */
 static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int kc, float *to, bool in_place, int64_t *a_k) {
     if (a->layout == LK_BY_ROW) {
@@ -189,7 +197,7 @@ static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int
         if (a->copy) { a->copy(a, i, m, k, kc, to, LK_ROW_LD); return to; }
         for (int done = 0, piece = 0; done < kc; done += piece) {
             const float *from = row_piece(a, i, k + done, kc - done, &piece);
-            for (int r = 0; r < m; r++) memcpy(to + r * LK_ROW_LD + done, from + r * a->stride, (size_t)piece * sizeof *to);
+            copy_rows(from, a->stride, m, piece, to + done);
         }
         return to;
     }
@@ -212,13 +220,14 @@ static int panels(int64_t n, int size) { return (int)((n + size - 1) / size); }
 /* Heights as equal as they come: 64 rows are 13+13+13+13+12, not 14+14+14+14+8. */
 static int64_t cut(int64_t n, int parts, int part) { return n * part / parts; }
 
+static int64_t panel_at(int64_t panel, int64_t r) { return panel ? r / LK_PANEL * panel + r % LK_PANEL : r; }
 static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     for (int64_t i = m0; i < m1; i++)
         for (int64_t j = n0; j < n1; j++) {
             float v = 0.0f;
             if (p->bias_row) v += p->bias_row[i];
             if (p->bias_col) v += p->bias_col[j];
-            p->c[i * p->ldc + j] = v;
+            p->c[i * p->ldc + panel_at(p->c_panel, j)] = v;
         }
 }
 static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
@@ -241,12 +250,13 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
         if (p->b.offset) {
             t.b = p->b.p + band_at(&p->b, at); t.offset = p->b.offset + k;
             for (int v = 1; v < nv; v++) t.apart[v] = band_at(&p->b, at + v * VW) - band_at(&p->b, at);
-        } else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
+        } else if (p->b.panel) { t.b = p->b.p + panel_at(p->b.panel, at) + k * p->b.stride; t.b_k = p->b.stride; }
+        else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
         else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
         for (int i = 0; i < mp; i++) {
             const int64_t top = m0 + cut(m1 - m0, mp, i);
             t.a = a[i];
-            t.c = p->c + top * p->ldc + at;
+            t.c = p->c + top * p->ldc + panel_at(p->c_panel, at);
             t.bias_row = last && p->bias_row ? p->bias_row + top : NULL;
             tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
         }

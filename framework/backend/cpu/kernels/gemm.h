@@ -9,7 +9,8 @@
 #define LK_GEMM_H
 #include "backend/cpu/kernels/kernels.h"
 
-enum { LK_KC = 256,                                    /* the block of rule 2 */
+enum { LK_PANEL = 32,                                  /* lanes of a panel laid out by a caller: whole vectors of every instruction set */
+       LK_KC = 256,                                    /* the block of rule 2 */
        LK_ROW_LD = LK_KC + 16,                         /* distance of packed rows: room for a vector's overhang */
        LK_MC = 252,                                    /* rows of a laid out at a time: 320 KiB, a part of a common L2 */
        LK_NC = 512,                                    /* columns of a thread's piece at most */
@@ -26,6 +27,7 @@ struct lk_operand {
     enum { LK_BY_ROW, LK_BY_LANE } layout;
     const float *p; int64_t stride;
     int64_t period, jump;                              /* BY_ROW, period > 0: k counts through pieces of `period` elements, `jump` apart */
+    int64_t panel;                                     /* BY_LANE and b, panel > 0: element (r, k) at p[r / 32 * panel + k * stride + r % 32]; read where it lies */
     lk_operand_copy copy;                              /* NULL: plain matrix */
     /* BY_LANE, offset set: element (r, k) at p[offset[k] + r / grid_w * band_w + r % grid_w], grid_w a multiple of the
      * vector and whole vectors asked for: a convolution's taps are read where they lie in a padded band. */
@@ -37,11 +39,12 @@ typedef struct {
     lk_operand a, b;
     int64_t k;
     float *c; int64_t ldc;                             /* element (i, j) at c[i * ldc + j] */
+    int64_t c_panel;                                   /* c_panel > 0: at c[j / 32 * c_panel + i * ldc + j % 32] */
     const float *bias_row, *bias_col;                  /* by i, by j; NULL: none */
     bool add;                                          /* the first block is added to c too: k goes on from whole blocks before */
 } lk_product;
 
-/* Computes rows [m0, m1) x columns [n0, n1). scratch: LK_SCRATCH floats, 64-byte aligned. One thread. */
+/* Computes rows [m0, m1) x columns [n0, n1); with panels n0 is a multiple of 32. scratch: LK_SCRATCH floats, 64-byte aligned. One thread. */
 void LK_KNAME(lk_gemm)(const lk_product *, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *scratch);
 #define lk_gemm LK_KNAME(lk_gemm)
 /* to[c * ld_to + r] = from[r * ld_from + c]. */
