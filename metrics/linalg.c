@@ -5,7 +5,7 @@
 #include <stdlib.h>         /* free */
 #include <string.h>         /* memcpy */
 
-enum { SWEEPS = 60, TILE = LK_TILE };
+enum { SWEEPS = 60 };
 
 static double fold8(double l[8]) {
     for (int i = 0; i < 4; i++) l[i] += l[i + 4];
@@ -119,66 +119,4 @@ void lk_householder_r(const double *x, int64_t n, int64_t d, double *r) {
         }
     }
     free(column);
-}
-
-/* ---- Gram matrices: vectors of eight lanes are lk_dot's lanes, so the bits are lk_dot's on every instruction set ------------ */
-static inline double fold_lanes(const lk_vec *v) { double l[8]; memcpy(l, v, sizeof l); return fold8(l); }
-/* Four rows of x against m (a multiple of 4) of y, four at a time: sixteen sums in registers. */
-LK_CLONES static void gram_rows(const double *x, int64_t ld, const double *y, int64_t m, double *out, int64_t ldo) {
-    const double *x1 = x + ld, *x2 = x + 2 * ld, *x3 = x + 3 * ld;
-    for (int64_t j = 0; j < m; j += 4) {
-        const double *y0 = y + j * ld, *y1 = y0 + ld, *y2 = y1 + ld, *y3 = y2 + ld;
-        lk_vec s[4][4] = { { { 0 } } };
-        for (int64_t k = 0; k < ld; k += 8) {
-            lk_vec a0 = LK_AT(x + k), a1 = LK_AT(x1 + k), a2 = LK_AT(x2 + k), a3 = LK_AT(x3 + k), b = LK_AT(y0 + k);
-            s[0][0] += a0 * b; s[1][0] += a1 * b; s[2][0] += a2 * b; s[3][0] += a3 * b;
-            b = LK_AT(y1 + k);
-            s[0][1] += a0 * b; s[1][1] += a1 * b; s[2][1] += a2 * b; s[3][1] += a3 * b;
-            b = LK_AT(y2 + k);
-            s[0][2] += a0 * b; s[1][2] += a1 * b; s[2][2] += a2 * b; s[3][2] += a3 * b;
-            b = LK_AT(y3 + k);
-            s[0][3] += a0 * b; s[1][3] += a1 * b; s[2][3] += a2 * b; s[3][3] += a3 * b;
-        }
-        for (int i = 0; i < 4; i++) for (int c = 0; c < 4; c++) out[i * ldo + j + c] = fold_lanes(&s[i][c]);
-    }
-}
-/* Rows padded with zeros to whole vectors, their number to TILE. */
-static double *padded(const double *x, int64_t n, int64_t d, int64_t ld) {
-    int64_t rows = (n + TILE - 1) / TILE * TILE;
-    double *p = lk_xaligned((size_t)(rows * ld) * sizeof *p);
-    for (int64_t i = 0; i < rows; i++) {
-        if (i < n) memcpy(p + i * ld, x + i * d, (size_t)d * sizeof *p);
-        memset(p + i * ld + (i < n ? d : 0), 0, (size_t)(i < n ? ld - d : ld) * sizeof *p);
-    }
-    return p;
-}
-/* Both sides' rows of a tile stay in the second cache. */
-typedef struct { const double *x, *y; int64_t n, m, ld; bool half; lk_tile_fn fn; void *ctx; } gram_job;
-static void gram_part(void *ctx, int64_t begin, int64_t end, int thread) {
-    gram_job *g = ctx;
-    (void)thread;
-    double tile[TILE * TILE];
-    for (int64_t b = begin; b < end; b++) for (int64_t i = b * TILE, j = g->half ? i : 0; j < g->m; j += TILE) {
-        int64_t rows = g->n - i < TILE ? g->n - i : TILE, columns = g->m - j < TILE ? g->m - j : TILE;
-        for (int64_t r = 0; r < rows; r += 4) gram_rows(g->x + (i + r) * g->ld, g->ld, g->y + j * g->ld, (columns + 3) / 4 * 4, tile + r * TILE, TILE);
-        g->fn(g->ctx, &(lk_tile){ i, rows, j, columns, tile });
-    }
-}
-void lk_gram_tiles(const double *x, int64_t n, const double *y, int64_t m, int64_t d, bool half, lk_pool *pool, lk_tile_fn fn, void *ctx) {
-    int64_t ld = (d + 7) / 8 * 8;
-    double *a = padded(x, n, d, ld), *b = x == y && n == m ? a : padded(y, m, d, ld);
-    gram_job g = { a, b, n, m, ld, half, fn, ctx };
-    lk_parallel(pool, (n + TILE - 1) / TILE, 1, gram_part, &g);
-    if (b != a) free(b);
-    free(a);
-}
-typedef struct { double *out; int64_t m; bool half; } gram_out;
-static void gram_store(void *ctx, const lk_tile *t) {
-    const gram_out *o = ctx;
-    for (int64_t r = 0; r < t->rows; r++) memcpy(o->out + (t->i + r) * o->m + t->j, t->v + r * TILE, (size_t)t->columns * sizeof *t->v);
-    for (int64_t c = 0; o->half && t->j > t->i && c < t->columns; c++) for (int64_t r = 0; r < t->rows; r++) o->out[(t->j + c) * o->m + t->i + r] = t->v[r * TILE + c];
-}
-void lk_gram(const double *x, int64_t n, const double *y, int64_t m, int64_t d, lk_pool *pool, double *out) {
-    gram_out o = { out, m, x == y && n == m };
-    lk_gram_tiles(x, n, y, m, d, o.half, pool, gram_store, &o);
 }

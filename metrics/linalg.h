@@ -25,12 +25,14 @@ void lk_jacobi_singular(double *a, int64_t rows, int64_t n, double *values);
 void lk_jacobi_symmetric(double *a, int64_t n, double *values, double *v);
 /* R[d][d] of x[n][d] = QR, n >= d (the upper triangle; zeros below). */
 void lk_householder_r(const double *x, int64_t n, int64_t d, double *r);
-/* out[n][m] = x y^T of rows, each entry lk_dot's bits. */
+/* out[n][m] = x y^T of rows, each entry lk_dot's bits (gram.c). */
 void lk_gram(const double *x, int64_t n, const double *y, int64_t m, int64_t d, lk_pool *, double *out);
 /* The same in tiles [LK_TILE][LK_TILE], each handed to fn: rows i .. i + rows - 1 of x with j .. of y. A block of LK_TILE rows is one thread's,
- * j ascending. half: only tiles with j >= i (x with itself: products commute, so the mirror has the same bits). */
+ * j ascending. half: only tiles with j >= i (x with itself: products commute, so the mirror has the same bits). f32: values are taken as
+ * binary32, products are added in sixteen binary32 lanes, lanes in binary64: half the time, an entry off by some 1e-7 of sum |x| |y|. */
 enum { LK_TILE = 32 };
-typedef struct { int64_t i, rows, j, columns; const double *v; } lk_tile;
+typedef struct { int64_t i, rows, j, columns; double *v; } lk_tile;    /* v is fn's to overwrite */
 typedef void (*lk_tile_fn)(void *ctx, const lk_tile *);
-void lk_gram_tiles(const double *x, int64_t n, const double *y, int64_t m, int64_t d, bool half, lk_pool *, lk_tile_fn, void *ctx);
+typedef struct { bool half, f32; } lk_gram_way;
+void lk_gram_tiles(const double *x, int64_t n, const double *y, int64_t m, int64_t d, lk_gram_way, lk_pool *, lk_tile_fn, void *ctx);
 #endif

@@ -91,7 +91,8 @@ lk_err lk_frechet_features(const double *x, int64_t nx, const double *y, int64_t
 lk_err lk_frechet_moments(const double *mean1, const double *cov1, const double *mean2, const double *cov2, int64_t d, lk_frechet *);
 
 /* ---- kernel distances (kid.c, kid_subsets.c) ------------------------------------------------------------------------------------------- */
-/* KID: MMD^2 with k = (x.y/d + 1)^3 (Binkowski et al. 2018). Subsets by index lists [s][m], or drawn from Philox. */
+/* KID: MMD^2 with k = (x.y/d + 1)^3 (Binkowski et al. 2018). Subsets by index lists [s][m], or drawn from Philox. Overlapping subsets share
+ * their kernel values; where all features are binary32 numbers (a network's are), those come from binary32 products as the peers' do. */
 lk_err lk_kid_subsets(const double *x, int64_t nx, const double *y, int64_t ny, int64_t d, const int64_t *ix, const int64_t *iy, int64_t s, int64_t m, lk_pool *,
                       double *values /* [s] or NULL */, double *mean, double *sd0 /* ddof 0, not a standard error */);
 lk_err lk_kid_draw(int64_t n, int64_t s, int64_t m, uint64_t seed, const char *stream, int64_t *indices /* [s][m], without repeats in a subset */);

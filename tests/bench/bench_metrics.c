@@ -31,14 +31,14 @@ static double pixels(const lk_ssim_variant *v, bool multi, int side) {
     lk_image_free(&b);
     return t;
 }
-/* Features are kept: drawing them costs more than a row. */
+/* Features are kept: drawing them costs more than a row. Binary32 numbers, as a network's are. */
 static double *features(int64_t n, int64_t d, int which) {
     static double *kept[2];
     static int64_t size[2];
     if (size[which] == n * d) return kept[which];
     free(kept[which]);
     kept[which] = lk_xmalloc((size_t)(n * d) * sizeof **kept);
-    for (int64_t i = 0; i < n * d; i++) kept[which][i] = normal(which ? "y" : "x", i) + (which ? .05 : 0);
+    for (int64_t i = 0; i < n * d; i++) kept[which][i] = (float)(normal(which ? "y" : "x", i) + (which ? .05 : 0));
     size[which] = n * d;
     return kept[which];
 }

@@ -1,4 +1,5 @@
 /* Metrics against closed forms and invariances; planted errors must be seen. Oracles: algebra, not our own code. */
+#include "metrics/linalg.h"
 #include "metrics/metrics.h"
 #include "tests/lib/lk_test.h"
 
@@ -275,6 +276,50 @@ TEST(kid_subsets_by_shared_pairs_and_one_by_one_agree_for_any_threads) {
     lk_pool_free(pool);
     free(x);
     free(y);
+}
+/* Features that are binary32 numbers: an entry is off by at most (sums in a lane + 2) 2^-24 sum |x||y| / d, its cube three times that. */
+TEST(kid_subsets_of_binary32_features_are_near_those_in_binary64) {
+    enum { S = 12, M = 60, W = 333 };
+    double *x = samples(90, W, 1), *y = samples(120, W, 1.3), exact[S], single[S], again[S], mean, sd;
+    int64_t ix[S * M], iy[S * M];
+    lk_pool *pool = lk_pool_new(3);
+    for (int64_t i = 0; i < 90 * W; i++) x[i] = (float)x[i];
+    for (int64_t i = 0; i < 120 * W; i++) y[i] = (float)y[i];
+    CHECK_OK(lk_kid_draw(90, S, M, 3, "a", ix));
+    CHECK_OK(lk_kid_draw(120, S, M, 3, "b", iy));
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, W, ix, iy, S, M, NULL, single, &mean, &sd));
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, W, ix, iy, S, M, pool, again, &mean, &sd));
+    CHECK(!memcmp(single, again, sizeof single));
+    int other = 0;
+    for (int k = 0; k < S; k++) {
+        CHECK_OK(lk_kid_subsets(x, 90, y, 120, W, ix + k * M, iy + k * M, 1, M, NULL, exact + k, &mean, &sd));
+        double size = 2.69, bound = 3 * pow(1 + size, 2) * (W / 16 + 3) * ldexp(size, -24) * 4;     /* 1.3^2 + 1: mean of |x||y| at most; four sums of the kernel */
+        CHECK_CLOSE(single[k], exact[k], bound);
+        other += single[k] != exact[k];
+    }
+    CHECK(other);                                           /* it was binary32 */
+    x[5] += ldexp(x[5], -30);                               /* one value of more digits: all in binary64 */
+    CHECK_OK(lk_kid_subsets(x, 90, y, 120, W, ix, iy, S, M, NULL, single, &mean, &sd));
+    for (int k = 0; k < S; k++) CHECK_CLOSE(single[k], exact[k], 1e-9);
+    lk_pool_free(pool);
+    free(x);
+    free(y);
+}
+TEST(gram_matrices_have_the_bits_of_dot_products_and_mirror) {
+    enum { A = 75, B = 301, W = 203 };
+    double *x = samples(A, W, .1), *y = samples(B, W, -.2), *g = lk_xmalloc(A * B * sizeof *g), *own = lk_xmalloc(B * B * sizeof *own);
+    lk_pool *pool = lk_pool_new(3);
+    int64_t wrong = 0;
+    lk_gram(x, A, y, B, W, pool, g);
+    lk_gram(y, B, y, B, W, pool, own);
+    for (int64_t i = 0; i < A; i++) for (int64_t j = 0; j < B; j++) wrong += g[i * B + j] != lk_dot(x + i * W, y + j * W, W);
+    for (int64_t i = 0; i < B; i++) for (int64_t j = 0; j < B; j++) wrong += own[i * B + j] != lk_dot(y + i * W, y + j * W, W);
+    CHECK_MSG(wrong == 0, "%lld entries differ", (long long)wrong);
+    lk_pool_free(pool);
+    free(x);
+    free(y);
+    free(g);
+    free(own);
 }
 TEST(ssim_of_bytes_is_that_of_their_values) {
     for (int c = 1; c <= 3; c += 2) for (int w = 7; w < 60; w += 13) {
