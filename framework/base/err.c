@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct lk_error { lk_code code; char *text; };
 
@@ -21,9 +22,14 @@ void *lk_xrealloc(void *p, size_t n) {
     return p;
 }
 void *lk_xaligned(size_t n) {
+    enum { PAGE = 2 << 20 };                              /* of the large kind: walks over big arrays then miss few translations */
     n = (n + 63) & ~(size_t)63;
-    void *p = aligned_alloc(64, n ? n : 64);
+    const bool large = n >= 2 * PAGE;
+    void *p = aligned_alloc(large ? PAGE : 64, n ? n : 64);
     if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+#ifdef MADV_HUGEPAGE
+    if (large) madvise(p, n, MADV_HUGEPAGE);
+#endif
     return p;
 }
 char *lk_xstrdup(const char *s) { size_t n = strlen(s) + 1; return memcpy(lk_xmalloc(n), s, n); }

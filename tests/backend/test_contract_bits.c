@@ -297,6 +297,15 @@ TEST(conv_bits) {   /*       N  C  H  W  O  -  -  kh kw g  sh sw dh dw top left,
     try_conv((conv){2, 6, 9, 16, 8, 0, 0, 2, 3, 2, 1, 1, 1, 1, 0, 0}, 1, 2);
     try_conv((conv){1, 3, 16, 16, 20, 0, 0, 4, 4, 1, 4, 4, 1, 1, 0, 0}, 0, 0);   /* patches */
 }
+TEST(small_pictures_bits) {   /* a batch's pixels in one row of lanes */
+    try_conv((conv){3, 37, 4, 4, 30, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
+    try_conv((conv){5, 6, 8, 8, 15, 0, 0, 3, 3, 1, 2, 2, 1, 1, 1, 1}, 0, 0);
+    try_conv((conv){2, 9, 8, 8, 20, 0, 0, 3, 3, 1, 1, 1, 2, 1, 2, 1}, 2, 1);
+    try_conv((conv){3, 8, 2, 8, 6, 0, 0, 3, 3, 2, 1, 1, 1, 1, 1, 1}, 1, 1);
+    try_conv((conv){9, 12, 4, 4, 14, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0, 0);
+    try_conv((conv){33, 3, 2, 2, 5, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
+    try_conv((conv){4, 5, 12, 12, 3, 0, 0, 3, 3, 1, 3, 3, 1, 1, 0, 0}, 0, 0);    /* taps more than two apart stay by picture */
+}
 TEST(grouped_and_depthwise_bits) {
     try_conv((conv){2, 6, 7, 9, 8, 0, 0, 3, 3, 2, 1, 1, 1, 1, 1, 1}, 1, 1);
     try_conv((conv){1, 12, 6, 6, 9, 0, 0, 3, 3, 3, 2, 2, 1, 1, 1, 1}, 1, 1);
@@ -310,13 +319,14 @@ TEST(grouped_and_depthwise_bits) {
 }
 static void try_attention(int64_t B, int64_t H, int64_t Tq, int64_t Tk, int64_t D, bool causal, lk_shape bias) {
     lk_shape q = LK_SHAPE(B, Tq, H * D), k = LK_SHAPE(B, Tk, H * D);
+    const double scale = Tq % 2 ? 0.002 : 0.3;                                   /* scores close together, and so far apart that their exponentials vanish */
     for (int grad = 0; grad < 2; grad++) {
-        problem p = {.node = {.op = grad ? LK_OP_sdpa_grad : LK_OP_sdpa, .shape = grad ? LK_SHAPE(numel(q) + 2 * numel(k)) : q, .n_in = 3 + grad + (bias.rank > 0), .attr.sdpa = {(int)H, 0.3, causal}},
+        problem p = {.node = {.op = grad ? LK_OP_sdpa_grad : LK_OP_sdpa, .shape = grad ? LK_SHAPE(numel(q) + 2 * numel(k)) : q, .n_in = 3 + grad + (bias.rank > 0), .attr.sdpa = {(int)H, scale, causal}},
                      .in_shape = {q, k, k}};
         for (int i = 0; i < 3; i++) p.in[i] = values(numel(p.in_shape[i]));
         if (grad) { p.in_shape[3] = q; p.in[3] = values(numel(q)); }
         if (bias.rank) { p.in_shape[3 + grad] = bias; p.in[3 + grad] = values(numel(bias)); }
-        attn a = {B, H, Tq, Tk, D, causal, 0.3f, p.in[0], p.in[1], p.in[2], grad ? p.in[3] : NULL, bias.rank ? p.in[3 + grad] : NULL, bias};
+        attn a = {B, H, Tq, Tk, D, causal, (float)scale, p.in[0], p.in[1], p.in[2], grad ? p.in[3] : NULL, bias.rank ? p.in[3 + grad] : NULL, bias};
         float *want = values(numel(p.node.shape));
         plain_attention(&a, want, want);
         char what[128]; snprintf(what, sizeof what, "%s B%lld H%lld Tq%lld Tk%lld D%lld causal=%d", grad ? "sdpa_grad" : "sdpa", (long long)B, (long long)H, (long long)Tq, (long long)Tk, (long long)D, causal);
@@ -334,4 +344,7 @@ TEST(attention_bits) {
     try_attention(1, 1, 530, 19, 6, false, LK_SCALAR);       /* three blocks of queries */
     try_attention(1, 1, 4, 600, 7, false, LK_SCALAR);        /* three blocks of keys */
     try_attention(1, 1, 3, 5, 300, false, LK_SCALAR);
+    try_attention(1, 1, 19, 8300, 3, false, LK_SCALAR);      /* three chunks of a row sum, the last of 108 */
+    try_attention(1, 1, 34, 4096, 2, false, LK_SCALAR);
+    try_attention(1, 2, 300, 40, 6, true, LK_SHAPE(300, 40));
 }

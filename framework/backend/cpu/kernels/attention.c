@@ -71,7 +71,7 @@ static lk_operand scores_by_query(const attention *s, const float *p) { return (
 /* a b^T of `rows` query rows, turned: keys down, queries in lanes; lanes past the last query are 0. */
 static void turned_scores(const attention *s, const float *keys, const float *queries, int64_t rows, float *p, float *scratch) {
     if (rows % LK_PANEL) memset(p + rows / LK_PANEL * s->panel, 0, (size_t)s->panel * sizeof *p);
-    lk_product c = {.a = by_row(keys, s->w), .b = by_row(queries, s->w), .k = s->d, .c = p, .ldc = LK_PANEL, .c_panel = s->panel};
+    lk_product c = {.a = by_row(keys, s->w), .b = by_row(queries, s->w), .k = s->d, .c = p, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->panel};
     lk_gemm(&c, 0, s->tk, 0, rows, scratch);
 }
 /* s * scale + bias + mask of a panel that begins at query i0, in place. */
@@ -114,7 +114,7 @@ static void turn_back(const attention *s, float *turned, int64_t rows, float *ou
 }
 /* Sum over keys of scores and the keys' features: rows of the output from i0 on. */
 static void over_keys(const attention *s, const float *features, const float *p, int64_t rows, float *out, bool scaled, const room *r) {
-    lk_product y = {.a = by_lane(features, s->w), .b = scores_by_key(s, p), .k = s->tk, .c = r->turned, .ldc = LK_PANEL, .c_panel = s->d * LK_PANEL};
+    lk_product y = {.a = by_lane(features, s->w), .b = scores_by_key(s, p), .k = s->tk, .c = r->turned, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->d * LK_PANEL};
     lk_gemm(&y, 0, s->d, 0, rows, r->scratch);
     turn_back(s, r->turned, rows, out, scaled);
 }

@@ -15,6 +15,7 @@ typedef struct {
     const float *picture; int64_t channels, h, w;         /* [items, groups, channels, h, w] */
     int64_t groups, sy, sx, grid_w, n_taps;
     const int32_t *y, *x;                                 /* per tap */
+    int64_t each;                                         /* pixels a picture, where lanes run on through the batch; 0: lanes are of one picture */
 } taps;
 
 static const float *picture_of(const lk_operand *o) {
@@ -24,7 +25,9 @@ static const float *picture_of(const lk_operand *o) {
 /* One vector of pixels at one tap: where its lanes lie. Runs of pixels of one row are loaded by mask; with
  * sx = 2 a run lies in two vectors of neighbours, of which the even elements are taken. */
 typedef struct { int n; int64_t at[VW + 1]; vmask mask[VW + 1], second[VW + 1]; } runs;
-static void find_runs(const taps *t, int64_t r, int nr, int64_t y0, int64_t x0, runs *out) {
+static void find_runs(const taps *t, int64_t r, int nr, int64_t tap, runs *out) {
+    const int64_t picture = t->each ? r / t->each * t->groups * t->channels * t->h * t->w : 0, y0 = t->y[tap], x0 = t->x[tap];
+    if (t->each) r %= t->each;
     int64_t ph = r / t->grid_w, pw = r % t->grid_w;
     out->n = 0;
     for (int lane = 0; lane < nr; ph++, pw = 0) {
@@ -33,7 +36,7 @@ static void find_runs(const taps *t, int64_t r, int nr, int64_t y0, int64_t x0, 
         int64_t lo = x < 0 ? (-x + t->sx - 1) / t->sx : 0, hi = lk_k_min(len, (t->w - x + t->sx - 1) / t->sx);
         if (y >= 0 && y < t->h && x < t->w && lo < hi) {
             const int from = lane + (int)lo, to = lane + (int)hi;
-            out->at[out->n] = y * t->w + x - lane * t->sx;
+            out->at[out->n] = picture + y * t->w + x - lane * t->sx;
             out->mask[out->n] = t->sx == 1 ? v_mask(from, to) : v_mask_even(from, to, 0);
             out->second[out->n++] = v_mask_even(from, to, 1);
         }
@@ -87,7 +90,7 @@ static void copy_taps(const lk_operand *o, int64_t r, int nr, int64_t k, int nk,
         for (; n < TAPS_AT_ONCE && nk > 0; n++) {
             tap_piece *p = piece + n;
             p->tap = k / t->channels; p->c0 = k % t->channels; p->c1 = lk_k_min(t->channels, p->c0 + nk); p->to = to;
-            for (int v = 0; v * VW < ld && !far; v++) find_runs(t, r + v * VW, nr - v * VW < VW ? nr - v * VW : VW, t->y[p->tap], t->x[p->tap], p->where + v);
+            for (int v = 0; v * VW < ld && !far; v++) find_runs(t, r + v * VW, nr - v * VW < VW ? nr - v * VW : VW, p->tap, p->where + v);
             to += (p->c1 - p->c0) * ld; k += p->c1 - p->c0; nk -= (int)(p->c1 - p->c0);
         }
         for (int64_t c = 0; c < t->channels; c += CHANNELS_AT_ONCE)
@@ -153,6 +156,12 @@ static void tap_offsets(const lk_conv_geometry *g, int32_t *y, int32_t *x) {
     for (int64_t i = 0; i < g->kh; i++)
         for (int64_t j = 0; j < g->kw; j++) { *y++ = (int32_t)(i * g->dh - g->top); *x++ = (int32_t)(j * g->dw - g->left); }
 }
+/* Small pictures leave a product few lanes, and each would read all weights again: theirs run on through the batch. */
+enum { SMALL_PICTURE = 64 };
+static bool joins(const lk_conv_geometry *g, int64_t pixels, int64_t step) { return g->n > 1 && pixels <= SMALL_PICTURE && pixels % VW == 0 && pixels % 4 == 0 && step <= 2; }
+static lk_split conv_split(const lk_conv_geometry *g, int64_t channels, int64_t pixels, bool join, int threads) {
+    return join ? lk_split_make(g->groups, channels, pixels * g->n, threads) : lk_split_make(g->n * g->groups, channels, pixels, threads);
+}
 typedef struct {
     const lk_kernel_call *call; lk_conv_geometry g; lk_split split;
     const float *weights; float *scratch; int64_t per_thread;
@@ -171,15 +180,18 @@ static void forward_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
         if (!lk_conv_packs(g)) p.a.layout = LK_BY_ROW, p.a.stride = k;
         p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
         if (j->plain) p.b = (lk_operand){.layout = LK_BY_LANE, .p = j->t.picture + (item * g->groups + group) * g->cg * pixels, .stride = pixels};
+        if (j->t.each) p.c_lanes = pixels, p.c_panel = g->groups * g->og * pixels;
         int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc;
         float *scratch = j->scratch + thread * j->per_thread;
         if (j->band.floats) p.b = band_operand(&j->band, &j->t, item, group, -g->top, -g->left, n0, j->offset, scratch + LK_SCRATCH);
-        lk_gemm(&p, m0, lk_k_min(g->og, m0 + j->split.mc), n0, lk_k_min(pixels, n0 + j->split.nc), scratch);
+        lk_gemm(&p, m0, lk_k_min(g->og, m0 + j->split.mc), n0, lk_k_min(j->t.each ? pixels * g->n : pixels, n0 + j->split.nc), scratch);
     }
 }
+static bool forward_joins(const lk_conv_geometry *g) { return joins(g, g->oh * g->ow, g->sw); }
+static lk_split forward_split(const lk_conv_geometry *g, int threads) { return conv_split(g, g->og, g->oh * g->ow, forward_joins(g), threads); }
 static bands forward_bands(const lk_conv_geometry *g, lk_split s) {
     bands none = {0};
-    return g->sh == 1 && g->sw == 1 ? bands_of(g->ow, g->oh, s.nc, g->cg, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
+    return !forward_joins(g) && g->sh == 1 && g->sw == 1 ? bands_of(g->ow, g->oh, s.nc, g->cg, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
 }
 /* Tables of taps and of places in the band, over `channels` a tap. */
 static int64_t table_floats(const lk_conv_geometry *g, int64_t channels) { return (g->kh * g->kw * (channels + 3) + 2 * (g->kh + g->kw) + 31) / 16 * 16; }
@@ -194,14 +206,14 @@ static void conv2d(const lk_kernel_call *call) {
     int32_t *y = (int32_t *)(work + weight_floats(g)), *x = y + taps_n, *offset = x + taps_n;
     j.scratch = work + weight_floats(g) + table_floats(g, g->cg);
     tap_offsets(g, y, x);
-    j.t = (taps){call->in[0], g->cg, g->h, g->w, g->groups, g->sh, g->sw, g->ow, taps_n, y, x};
-    j.split = lk_split_make(g->n * g->groups, g->og, g->oh * g->ow, lk_pool_threads(call->pool));
+    j.t = (taps){call->in[0], g->cg, g->h, g->w, g->groups, g->sh, g->sw, g->ow, taps_n, y, x, forward_joins(g) ? g->oh * g->ow : 0};
+    j.split = forward_split(g, lk_pool_threads(call->pool));
     j.band = forward_bands(g, j.split);
     j.per_thread = LK_SCRATCH + (j.band.floats + 15) / 16 * 16;
     j.offset = offset;
     if (j.band.floats) band_offsets(&j.band, &j.t, -g->top, -g->left, offset);
-    j.plain = taps_n == 1 && g->sh == 1 && g->sw == 1 && !g->top && !g->left && g->h == g->oh && g->w == g->ow;
-    lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, forward_pieces, &j);
+    j.plain = !j.t.each && taps_n == 1 && g->sh == 1 && g->sw == 1 && !g->top && !g->left && g->h == g->oh && g->w == g->ow;
+    lk_parallel(call->pool, (j.t.each ? 1 : g->n) * g->groups * j.split.mt * j.split.nt, 1, forward_pieces, &j);
 }
 
 /* ---- conv2d_dx ------------------------------------------------------------------------------------------------ */
@@ -244,13 +256,14 @@ static void dx_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++) {
         int64_t pn = i % j->split.nt, pm = i / j->split.nt % j->split.mt, group = i / (j->split.nt * j->split.mt) % g->groups, item = i / (j->split.nt * j->split.mt * g->groups);
         float *dx = (float *)j->call->out + (item * g->groups + group) * g->cg * plane;
-        int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc, m1 = lk_k_min(g->cg, m0 + j->split.mc), n1 = lk_k_min(pixels, n0 + j->split.nc);
+        int64_t m0 = pm * j->split.mc, n0 = pn * j->split.nc, m1 = lk_k_min(g->cg, m0 + j->split.mc), n1 = lk_k_min(j->t.each ? pixels * g->n : pixels, n0 + j->split.nc);
         lk_product p = {.k = j->t.n_taps * g->og, .c = dx, .ldc = plane};
         const float *w = j->weights + group * g->og * g->cg * g->kh * g->kw;
         p.a = (lk_operand){.layout = LK_BY_ROW, .p = w, .copy = copy_dx_weights, .ctx = j};
         if (!lk_conv_packs(g)) p.a = (lk_operand){.layout = LK_BY_LANE, .p = w, .stride = g->cg};
         p.b = (lk_operand){.layout = LK_BY_LANE, .copy = copy_taps, .ctx = &j->t, .item = item, .group = group};
         if (j->band.floats) p.b = band_operand(&j->band, &j->t, item, group, g->top - (g->kh - 1) * g->dh, g->left - (g->kw - 1) * g->dw, n0, j->offset, piece);
+        if (j->t.each) p.c_lanes = plane, p.c_panel = g->groups * g->cg * plane;
         if (whole) { lk_gemm(&p, m0, m1, n0, n1, scratch); continue; }
         p.c = piece - m0 * j->split.nc - n0; p.ldc = j->split.nc;
         lk_gemm(&p, m0, m1, n0, n1, scratch);
@@ -261,13 +274,13 @@ static void dx_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
             }
     }
 }
+static bool dx_joins(const lk_conv_geometry *g) { return g->sh == 1 && g->sw == 1 && joins(g, g->h * g->w, 1); }
 static lk_split dx_split(const lk_conv_geometry *g, int threads) {
-    int64_t pixels = (g->h + g->sh - 1) / g->sh * ((g->w + g->sw - 1) / g->sw);
-    return lk_split_make(g->n * g->groups, g->cg, pixels, threads);
+    return conv_split(g, g->cg, (g->h + g->sh - 1) / g->sh * ((g->w + g->sw - 1) / g->sw), dx_joins(g), threads);
 }
 static bands dx_bands(const lk_conv_geometry *g, lk_split s) {
     bands none = {0};
-    return g->sh == 1 && g->sw == 1 ? bands_of(g->w, g->h, s.nc, g->og, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
+    return !dx_joins(g) && g->sh == 1 && g->sw == 1 ? bands_of(g->w, g->h, s.nc, g->og, (g->kh - 1) * g->dh, (g->kw - 1) * g->dw) : none;
 }
 /* Past the core's scratch: the band, or the piece of a strided class before it is spread out. */
 static int64_t dx_per_thread(const lk_conv_geometry *g, lk_split s) {
@@ -303,9 +316,9 @@ static void conv2d_dx(const lk_kernel_call *call) {
                     j.tap[n] = j.rows.tap[a] * (int32_t)g->kw + j.cols.tap[b];
                     y[n] = j.rows.offset[a]; x[n] = j.cols.offset[b];
                 }
-            j.t = (taps){call->in[0], g->og, g->oh, g->ow, g->groups, 1, 1, j.cols.count, n, y, x};
+            j.t = (taps){call->in[0], g->og, g->oh, g->ow, g->groups, 1, 1, j.cols.count, n, y, x, dx_joins(g) ? g->h * g->w : 0};
             if (j.band.floats) band_offsets(&j.band, &j.t, g->top - (g->kh - 1) * g->dh, g->left - (g->kw - 1) * g->dw, offset);
-            lk_parallel(call->pool, g->n * g->groups * j.split.mt * j.split.nt, 1, dx_pieces, &j);
+            lk_parallel(call->pool, (j.t.each ? 1 : g->n) * g->groups * j.split.mt * j.split.nt, 1, dx_pieces, &j);
         }
 }
 
@@ -379,7 +392,7 @@ int64_t LK_KNAME(lk_conv_workspace)(const lk_node *node, const lk_shape *in, int
     int64_t each = LK_SCRATCH, channels = 0;
     if (node->op == LK_OP_conv2d) {
         channels = g.cg;
-        each += (forward_bands(&g, lk_split_make(g.n * g.groups, g.og, g.oh * g.ow, threads)).floats + 15) / 16 * 16;
+        each += (forward_bands(&g, forward_split(&g, threads)).floats + 15) / 16 * 16;
     } else if (node->op == LK_OP_conv2d_dx) {
         channels = g.og;
         each = dx_per_thread(&g, dx_split(&g, threads));

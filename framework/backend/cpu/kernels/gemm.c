@@ -10,7 +10,7 @@ typedef struct {
     const float *b; int64_t b_k;
     const int32_t *offset; int64_t apart[NV]; /* b in a band: where each k lies, and each vector from the first */
     int kc;
-    float *c; int64_t ldc;
+    float *c; int64_t ldc, c_v;        /* c_v: from one vector of a row to the next */
     const float *bias_row, *bias_col;  /* set in the last block only */
     bool first;                        /* this block's chain is the value; else it is added */
     int tail;                          /* lanes of the last vector that exist */
@@ -42,12 +42,12 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
     const bool first = t->first, whole = t->tail == VW;
     const vmask tail = v_mask(0, t->tail);
     const float *bias_row = t->bias_row, *bias_col = t->bias_col;
-    float *c = t->c; const int64_t ldc = t->ldc;
+    float *c = t->c; const int64_t ldc = t->ldc, c_v = t->c_v;
 #pragma GCC unroll 16
     for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++) {
-            float *at = c + i * ldc + j * VW;
+            float *at = c + i * ldc + j * c_v;
             const bool cut = j == nv - 1 && !whole;
             vec v = acc[i][j];
             if (!first) v = v_add(cut ? v_load_mask(at, tail) : v_load(at), v);
@@ -220,14 +220,14 @@ static int panels(int64_t n, int size) { return (int)((n + size - 1) / size); }
 /* Heights as equal as they come: 64 rows are 13+13+13+13+12, not 14+14+14+14+8. */
 static int64_t cut(int64_t n, int parts, int part) { return n * part / parts; }
 
-static int64_t panel_at(int64_t panel, int64_t r) { return panel ? r / LK_PANEL * panel + r % LK_PANEL : r; }
+static int64_t panel_at(int64_t lanes, int64_t panel, int64_t r) { return lanes ? r / lanes * panel + r % lanes : r; }
 static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     for (int64_t i = m0; i < m1; i++)
         for (int64_t j = n0; j < n1; j++) {
             float v = 0.0f;
             if (p->bias_row) v += p->bias_row[i];
             if (p->bias_col) v += p->bias_col[j];
-            p->c[i * p->ldc + panel_at(p->c_panel, j)] = v;
+            p->c[i * p->ldc + panel_at(p->c_lanes, p->c_panel, j)] = v;
         }
 }
 static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
@@ -245,18 +245,19 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
     for (int j = 0; j < np; j++) {
         const int64_t at = n0 + (int64_t)j * NR;
         const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
-        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW};
+        const int64_t c_at = panel_at(p->c_lanes, p->c_panel, at);
+        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .c_v = panel_at(p->c_lanes, p->c_panel, at + VW) - c_at, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW};
         t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
         if (p->b.offset) {
             t.b = p->b.p + band_at(&p->b, at); t.offset = p->b.offset + k;
             for (int v = 1; v < nv; v++) t.apart[v] = band_at(&p->b, at + v * VW) - band_at(&p->b, at);
-        } else if (p->b.panel) { t.b = p->b.p + panel_at(p->b.panel, at) + k * p->b.stride; t.b_k = p->b.stride; }
+        } else if (p->b.panel) { t.b = p->b.p + panel_at(LK_PANEL, p->b.panel, at) + k * p->b.stride; t.b_k = p->b.stride; }
         else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
         else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
         for (int i = 0; i < mp; i++) {
             const int64_t top = m0 + cut(m1 - m0, mp, i);
             t.a = a[i];
-            t.c = p->c + top * p->ldc + panel_at(p->c_panel, at);
+            t.c = p->c + top * p->ldc + c_at;
             t.bias_row = last && p->bias_row ? p->bias_row + top : NULL;
             tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
         }

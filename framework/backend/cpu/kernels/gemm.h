@@ -39,7 +39,7 @@ typedef struct {
     lk_operand a, b;
     int64_t k;
     float *c; int64_t ldc;                             /* element (i, j) at c[i * ldc + j] */
-    int64_t c_panel;                                   /* c_panel > 0: at c[j / 32 * c_panel + i * ldc + j % 32] */
+    int64_t c_lanes, c_panel;                          /* c_lanes > 0: at c[j / c_lanes * c_panel + i * ldc + j % c_lanes], c_lanes in whole vectors and in fours */
     const float *bias_row, *bias_col;                  /* by i, by j; NULL: none */
     bool add;                                          /* the first block is added to c too: k goes on from whole blocks before */
 } lk_product;
