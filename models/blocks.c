@@ -33,12 +33,22 @@ lk_val lk_block_attention(const lk_net *net, lk_val x, lk_val context, int64_t d
     lk_val q = lk_nn_linear(net, "to_q", x, dim, dim, qkv_bias);
     lk_val k = lk_nn_linear(net, "to_k", context, context_dim, dim, qkv_bias);
     lk_val v = lk_nn_linear(net, "to_v", context, context_dim, dim, qkv_bias);
+    q = lk_rows_for(net->g, q, k);
     lk_attention_tap *tap = net->tap;
     if (tap && context.id != x.id && tap->n < LK_TAPPED) {
         tap->layer[tap->n].q = q; tap->layer[tap->n].k = k;
         tap->layer[tap->n++].heads = (int)heads;
     }
     return lk_nn_linear(net, "to_out.0", lk_sdpa(net->g, q, k, v, LK_NONE, (lk_sdpa_attr){ .heads = (int)heads }), dim, dim, true);
+}
+
+lk_val lk_rows_for(lk_graph *g, lk_val v, lk_val other) {
+    enum { MOST = 8 };
+    int64_t have = lk_dim(g, v, 0), want = lk_dim(g, other, 0);
+    lk_val copies[MOST];
+    if (have < 1 || have >= want || want % have || want / have > MOST) return v;
+    for (int i = 0; i < want / have; i++) copies[i] = v;
+    return lk_concat(g, copies, (int)(want / have), 0);
 }
 
 lk_val lk_block_geglu(const lk_net *net, lk_val x, int64_t in, int64_t out) {
@@ -50,9 +60,10 @@ lk_val lk_block_transformer(const lk_net *net, lk_val x, lk_val context, int64_t
     lk_graph *g = net->g;
     lk_net attn1 = lk_net_sub(net, "attn1"), attn2 = lk_net_sub(net, "attn2"), ff = lk_net_sub(net, "ff");
     lk_val h = lk_nn_layer_norm(net, "norm1", x, dim, 1e-5, true);
-    x = lk_add(g, lk_block_attention(&attn1, h, only_cross ? context : h, dim, only_cross ? context_dim : dim, heads, false), x);
-    h = lk_nn_layer_norm(net, "norm2", x, dim, 1e-5, true);
-    x = lk_add(g, lk_block_attention(&attn2, h, context, dim, context_dim, heads, false), x);
+    h = lk_block_attention(&attn1, h, only_cross ? context : h, dim, only_cross ? context_dim : dim, heads, false);
+    x = lk_add(g, h, lk_rows_for(g, x, h));
+    h = lk_block_attention(&attn2, lk_nn_layer_norm(net, "norm2", x, dim, 1e-5, true), context, dim, context_dim, heads, false);
+    x = lk_add(g, h, lk_rows_for(g, x, h));
     return lk_add(g, lk_block_geglu(&ff, lk_nn_layer_norm(net, "norm3", x, dim, 1e-5, true), dim, dim), x);
 }
 
@@ -82,5 +93,5 @@ lk_val lk_block_transformer2d(const lk_net *net, lk_val x, lk_val context, int64
     if (linear_proj) y = lk_nn_linear(net, "proj_out", y, channels, channels, true);
     y = lk_image_of(g, y, h, w);
     if (!linear_proj) y = lk_nn_conv2d(net, "proj_out", y, channels, channels, 1, 1, 0, true);
-    return lk_add(g, y, x);
+    return lk_add(g, y, lk_rows_for(g, x, y));
 }

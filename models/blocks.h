@@ -11,6 +11,9 @@ lk_val lk_block_resnet(const lk_net *, lk_val x, lk_val temb, int64_t time_dim, 
 lk_val lk_block_downsample(const lk_net *, lk_val x, int64_t channels);                    /* stride 2, padded by 1 on all sides */
 lk_val lk_block_downsample_bottom_right(const lk_net *, lk_val x, int64_t channels);       /* stride 2, padded right and bottom (autoencoder) */
 lk_val lk_block_upsample(const lk_net *, lk_val x, int64_t channels, int64_t h, int64_t w);/* nearest to h x w, then 3x3 */
+/* v, or v once more for every further group of rows that `other` has: what guidance's halves share is computed once, up to the first
+ * layer that sees their texts. */
+lk_val lk_rows_for(lk_graph *, lk_val v, lk_val other);
 /* Attention of [B, T, dim] to context [B, S, context_dim]; to_q, to_k, to_v (without bias unless qkv_bias), to_out.0. */
 lk_val lk_block_attention(const lk_net *, lk_val x, lk_val context, int64_t dim, int64_t context_dim, int64_t heads, bool qkv_bias);
 lk_val lk_block_geglu(const lk_net *, lk_val x, int64_t in, int64_t out);                  /* "ff": net.0.proj, net.2, four times wide */

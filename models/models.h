@@ -61,7 +61,8 @@ typedef struct {
 } lk_unet_extra;
 #define LK_UNET_PLAIN ((lk_unet_extra){LK_NONE, LK_NONE, LK_NONE, NULL, 0, LK_NONE, LK_NONE})
 lk_err lk_unet_config_load(const char *path, lk_unet_config *);
-/* sample [B, in, H, W], timestep [B], context [B, T, context dim] -> [B, out, H, W]. H and W need not be divisible. */
+/* sample [B, in, H, W], timestep [B], context [B, T, context dim] -> [B, out, H, W]. H and W need not be divisible. A context of n B rows
+ * (n <= 8; guidance: 2) gives n B outputs, the samples repeated: the same bits as repeating them first, with the shared part computed once. */
 lk_val lk_unet2d(const lk_net *, const lk_unet_config *, lk_val sample, lk_val timestep, lk_val encoder_hidden_states, lk_unet_extra);
 
 /* ---- ControlNetModel (controlnet.c) --------------------------------------------------------------------------------- */

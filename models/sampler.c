@@ -7,7 +7,7 @@
 struct lk_sampler {
     const lk_zoo *zoo; lk_pool *pool; int batch;
     bool guided;                                                                   /* else the conditional half alone goes through the UNet */
-    lk_graph *g; lk_exec *x; lk_val sample, timestep, context, guidance, out;      /* [B,...] latents; [2B]; [2B,T,D]; []; [B,...] */
+    lk_graph *g; lk_exec *x; lk_val sample, timestep, context, guidance, out;      /* [B,...] latents; [B]; [2B,T,D]; []; [B,...] */
     lk_graph *text; lk_exec *text_x; lk_val ids, hidden;                           /* one caption at a time */
 };
 
@@ -28,12 +28,11 @@ static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n) {
     net.n_adapters = n;
     int64_t b = s->batch, w = s->zoo->text.hidden, rows = s->guided ? 2 * b : b;
     s->sample = lk_input(g, "sample", LK_F32, LK_SHAPE(b, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID));
-    s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(rows));
+    s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b));
     s->context = lk_input(g, "context", LK_F32, LK_SHAPE(rows, LK_ZOO_TOKENS, w));
     if (s->guided) {
         s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
-        lk_val both = lk_concat(g, (lk_val[]){s->sample, s->sample}, 2, 0);
-        lk_val m = lk_unet2d(&net, &s->zoo->unet, both, s->timestep, s->context, LK_UNET_PLAIN);
+        lk_val m = lk_unet2d(&net, &s->zoo->unet, s->sample, s->timestep, s->context, LK_UNET_PLAIN);
         lk_val without = lk_slice(g, m, 0, 0, b), with = lk_slice(g, m, 0, b, 2 * b);
         s->out = lk_lerp(g, without, with, s->guidance);
     } else s->out = lk_unet2d(&net, &s->zoo->unet, s->sample, s->timestep, s->context, LK_UNET_PLAIN);
@@ -75,9 +74,8 @@ static lk_err encode(lk_sampler *s, const char *text, float *context) {
 }
 static lk_err model_output(lk_sampler *s, double t, const float *x, float *out) {
     float times[512];
-    int rows = s->guided ? 2 * s->batch : s->batch;
-    for (int i = 0; i < rows; i++) times[i] = (float)t;
-    LK_TRY(lk_exec_set(s->x, s->timestep, times, rows));
+    for (int i = 0; i < s->batch; i++) times[i] = (float)t;
+    LK_TRY(lk_exec_set(s->x, s->timestep, times, s->batch));
     LK_TRY(lk_exec_set(s->x, s->sample, x, (int64_t)s->batch * LK_ZOO_LATENT_SIZE));
     LK_TRY(lk_exec_run(s->x));
     return lk_exec_get(s->x, s->out, out, (int64_t)s->batch * LK_ZOO_LATENT_SIZE);

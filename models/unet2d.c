@@ -56,7 +56,7 @@ lk_val lk_unet_time(const lk_net *net, const lk_unet_config *c, lk_val timestep,
 
 static lk_val resnet_at(const lk_net *block, const lk_unet_config *c, lk_val x, lk_val temb, int64_t i, int64_t in, int64_t out) {
     lk_net net = lk_net_sub(block, "resnets.%lld", (long long)i);
-    return lk_block_resnet(&net, x, temb, c->time_dim, in, out, c->groups, c->eps);
+    return lk_block_resnet(&net, lk_rows_for(net.g, x, temb), lk_rows_for(net.g, temb, x), c->time_dim, in, out, c->groups, c->eps);
 }
 
 static lk_val attention_at(const lk_net *block, const lk_unet_config *c, lk_val x, lk_val context, int64_t i, int level, int64_t depth, bool only_cross) {
@@ -102,7 +102,7 @@ static lk_val run_up(const lk_net *net, const lk_unet_config *c, lk_unet_down *d
     lk_val x = d->x;
     for (int64_t j = 0; j <= c->layers[level]; j++) {
         if (!d->n) return LK_NONE;
-        lk_val skip = d->skip[--d->n];
+        lk_val skip = lk_rows_for(g, d->skip[--d->n], x);
         int64_t in = (j ? out : previous) + lk_dim(g, skip, 1);
         x = resnet_at(&block, c, lk_concat(g, (lk_val[]){ x, skip }, 2, 1), d->temb, j, in, out);
         if (c->up_attn[i]) x = attention_at(&block, c, x, context, j, level, c->up_depth[i], c->only_cross[level]);
@@ -115,7 +115,7 @@ static lk_val run_up(const lk_net *net, const lk_unet_config *c, lk_unet_down *d
 static void add_residuals(lk_graph *g, lk_unet_down *d, lk_unet_extra extra) {
     if (extra.n_down && extra.n_down != d->n)
         lk_graph_fail(g, LK_EINPUT, "%d ControlNet residuals were given; this UNet has %d skips", extra.n_down, d->n);
-    for (int i = 0; i < extra.n_down && i < d->n; i++) d->skip[i] = lk_add(g, d->skip[i], extra.down_residuals[i]);
+    for (int i = 0; i < extra.n_down && i < d->n; i++) d->skip[i] = lk_add(g, lk_rows_for(g, d->skip[i], extra.down_residuals[i]), extra.down_residuals[i]);
     if (lk_ok(extra.mid_residual)) d->x = lk_add(g, d->x, extra.mid_residual);
 }
 

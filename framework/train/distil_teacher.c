@@ -14,10 +14,9 @@ lk_err lk_distil_teacher_new(const lk_zoo *z, int rank, int batch, bool guided, 
     }
     int64_t n = guided ? 2 * batch : batch;
     t->sample = lk_input(g, "sample", LK_F32, LK_SHAPE(batch, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID));
-    t->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(n));
+    t->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(batch));
     t->context = lk_input(g, "context", LK_F32, LK_SHAPE(n, LK_ZOO_TOKENS, z->text.hidden));
-    lk_val x = guided ? lk_concat(g, (lk_val[]){t->sample, t->sample}, 2, 0) : t->sample;
-    t->out = lk_unet2d(&net, &z->unet, x, t->timestep, t->context, LK_UNET_PLAIN);
+    t->out = lk_unet2d(&net, &z->unet, t->sample, t->timestep, t->context, LK_UNET_PLAIN);
     if (guided) {
         t->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
         t->out = lk_lerp(g, lk_slice(g, t->out, 0, 0, batch), lk_slice(g, t->out, 0, batch, n), t->guidance);
@@ -44,10 +43,7 @@ lk_err lk_distil_teacher_context(lk_distil_teacher *t, const float *context, con
 }
 lk_err lk_distil_teacher_predict(lk_distil_teacher *t, const float *x, const float *at, float *out) {
     int64_t size = (int64_t)t->batch * LK_ZOO_LATENT_SIZE;
-    float *times = lk_xmalloc(sizeof(float) * 2 * (size_t)t->batch);
-    for (int i = 0; i < 2 * t->batch; i++) times[i] = at[i % t->batch];
-    lk_err e = lk_exec_set(t->x, t->timestep, times, t->guided ? 2 * t->batch : t->batch);
-    free(times);
+    lk_err e = lk_exec_set(t->x, t->timestep, at, t->batch);
     if (!e) e = lk_exec_set(t->x, t->sample, x, size);
     if (!e) e = lk_exec_run(t->x);
     return e ? e : lk_exec_get(t->x, t->out, out, size);

@@ -3,7 +3,7 @@
  *             MODEL  a UNet's channels (64,128,256) or config.json, zoo (models/zoo/unet/config.json) or mmdit (6 blocks of width 256)
  *             work   lora: a training step of rank 8 on to_q, to_k, to_v, to_out.0, clipped AdamW; full: the same of every weight;
  *                    sample: 20 DDIM steps with guidance, batch pictures
- *   stdout: "ready" after the first step, then for each line of stdin
+ *   stdout: "ready" after the first step (sample: of the chain), then for each line of stdin
  *             a number N   seconds of the median of N steps
  *             memory       bytes planned (packed weights included), peak resident bytes
  *             digest       SHA-256 of the adapter's values
@@ -94,7 +94,7 @@ static void build_training(bench *b, const lk_net *net, const char *model) {
 }
 /* One model call of a chain: [without | with] text in one batch, joined by the guidance scale. */
 static void build_sampling(bench *b, const lk_net *net, const char *model) {
-    lk_val both = predict(b, net, model, lk_concat(b->g, (lk_val[]){b->noisy, b->noisy}, 2, 0));
+    lk_val both = predict(b, net, model, b->noisy);
     b->predicted = lk_lerp(b->g, lk_slice(b->g, both, 0, 0, b->batch), lk_slice(b->g, both, 0, b->batch, b->rows), lk_scalar(b->g, 7.5));
 }
 static lk_err build(bench *b, const char *model, int64_t memory) {
@@ -112,7 +112,7 @@ static lk_err build(bench *b, const char *model, int64_t memory) {
         net.adapters = &b->adapter; net.n_adapters = 1;
     }
     b->noisy = lk_input(g, "noisy", LK_F32, latent);
-    b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->rows)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->rows, TOKENS, b->context));
+    b->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b->batch)); b->text = lk_input(g, "text", LK_F32, LK_SHAPE(b->rows, TOKENS, b->context));
     if (samples(b)) {
         build_sampling(b, &net, model);
         LK_TRY(lk_scheduler_parse("DDIMScheduler", "{}", &b->scheduler));
@@ -134,14 +134,14 @@ static lk_err set(const bench *b, lk_val v, float size, uint64_t seed) {
     free(x);
     return e;
 }
-static lk_err chain(bench *b) {
+static lk_err chain(bench *b, int steps) {
     int64_t n = b->batch * b->channels * b->size * b->size;
     float *x = lk_xmalloc((size_t)n * sizeof *x), *out = lk_xmalloc((size_t)n * sizeof *out), t[128];
     lk_err e = set(b, b->text, 1.7f, 7);
     fill(x, n, 1.7f, (uint64_t)b->step++);
-    for (int i = 0; i < SAMPLING_STEPS && !e; i++) {
-        for (int64_t r = 0; r < b->rows; r++) t[r] = (float)lk_scheduler_timesteps(b->scheduler)[i];
-        e = lk_exec_set(b->x, b->timestep, t, b->rows);
+    for (int i = 0; i < steps && !e; i++) {
+        for (int64_t r = 0; r < b->batch; r++) t[r] = (float)lk_scheduler_timesteps(b->scheduler)[i];
+        e = lk_exec_set(b->x, b->timestep, t, b->batch);
         if (!e) e = lk_exec_set(b->x, b->noisy, x, n);
         if (!e) e = lk_exec_run(b->x);
         if (!e) e = lk_exec_get(b->x, b->predicted, out, n);
@@ -152,7 +152,7 @@ static lk_err chain(bench *b) {
 }
 static lk_err one_step(bench *b) {
     float t[128];
-    if (samples(b)) return chain(b);
+    if (samples(b)) return chain(b, SAMPLING_STEPS);
     for (int64_t i = 0; i < b->batch; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
     LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step)); LK_TRY(set(b, b->noise, 1.7f, (uint64_t)b->step + 1000)); LK_TRY(set(b, b->text, 1.7f, 7));
     if (lk_ok(b->pooled)) LK_TRY(set(b, b->pooled, 1.7f, 8));
@@ -224,7 +224,7 @@ int main(int argc, char **argv) {
     bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .weights = text_option(argc, argv, "weights=", NULL), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
     if (b.batch < 1 || b.batch > 64) { fprintf(stderr, "batch=%lld: it is 1 to 64\n", (long long)b.batch); return 2; }
     lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
-    if (!e) e = one_step(&b);
+    if (!e) e = samples(&b) ? chain(&b, 1) : one_step(&b);
     if (e) return lk_err_report(e);
     puts("ready");
     fflush(stdout);

@@ -1,6 +1,6 @@
 """A LoRA or full training step, or 20 DDIM steps with guidance, of diffusers + PEFT on the CPU, asked one by one by tests/bench/bench_step.sh.
 usage: peer_step.py CHANNELS|CONFIG.json|zoo|mmdit THREADS [--work lora|full|sample] [--batch 8] [--size 16] [--rank 8] [--weights FILE] [--compile]
-stdout: "ready" after the first step, then for each line of stdin: a number N: seconds of the median of N steps; memory: 0 and peak resident bytes."""
+stdout: "ready" after the first step (sample: of the chain), then for each line of stdin: a number N: seconds of the median of N steps; memory: 0 and peak resident bytes."""
 import argparse, os, resource, statistics, sys, time
 p = argparse.ArgumentParser()
 p.add_argument("model"); p.add_argument("threads", type=int); p.add_argument("--work", default="lora", choices=("lora", "full", "sample"))
@@ -50,11 +50,11 @@ scheduler = DDIMScheduler()
 
 clock = time.thread_time if a.threads == 1 else time.perf_counter        # as bench_step.c: one thread's own seconds
 @torch.no_grad()
-def chain():
+def chain(steps=20):
     x = torch.randn(a.batch, channels, a.size, a.size)
     start = clock()
     scheduler.set_timesteps(20)
-    for t in scheduler.timesteps:
+    for t in scheduler.timesteps[:steps]:
         without, given = run(torch.cat([x, x]), t).chunk(2)
         x = scheduler.step(without + 7.5 * (given - without), t, x).prev_sample
     return clock() - start
@@ -69,7 +69,7 @@ def step():
     optimiser.zero_grad()
     return clock() - start
 
-step()
+chain(1) if a.work == "sample" else step()
 print("ready", flush=True)
 for line in sys.stdin:
     if line.strip() == "memory": print(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)

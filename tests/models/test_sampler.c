@@ -1,7 +1,9 @@
 /* The sampler's two forms and its schedulers, on the zoo's base: without the unconditional half a picture is what guidance 1 gives; Euler walks DDIM's
  * path; what does not go together is refused. */
 #include "models/sampler.h"
+#include "models/models.h"
 #include "tests/lib/lk_test.h"
+#include <stdlib.h>
 
 enum { N = 2, SIZE = N * LK_ZOO_LATENT_SIZE };
 static const char *const prompts[N] = {"a photo of a man", "a photo of a <s02> man, smiling"};
@@ -49,4 +51,35 @@ TEST(euler_walks_ddims_path) {
     CHECK_MSG(apart(ddim, euler) > 0.05, "LCM draws noise, yet is %g apart", apart(ddim, euler));
     CHECK_FAILS(lk_sample(s, prompts, N, 7, 0, (lk_sampling){4, 1, 0, "EulerDiscreteSchedular"}, euler), "EulerDiscreteScheduler");
     lk_sampler_free(s);
+}
+/* One picture under two texts: the sample repeated by hand, and left to the builder. */
+static int64_t two_texts(bool by_hand, float *out) {
+    lk_graph *g = lk_graph_new();
+    lk_net net = lk_net_root(g);
+    const int64_t w = zoo.text.hidden;
+    lk_val x = lk_input(g, "x", LK_F32, LK_SHAPE(1, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)), t = lk_input(g, "t", LK_F32, LK_SHAPE(1)), text = lk_input(g, "text", LK_F32, LK_SHAPE(2, LK_ZOO_TOKENS, w));
+    lk_val in = by_hand ? lk_concat(g, (lk_val[]){x, x}, 2, 0) : x, at = by_hand ? lk_concat(g, (lk_val[]){t, t}, 2, 0) : t;
+    lk_val y = lk_unet2d(&net, &zoo.unet, in, at, text, LK_UNET_PLAIN);
+    lk_exec *e = NULL;
+    float *values = lk_xmalloc(sizeof(float) * (size_t)(2 * LK_ZOO_TOKENS * w));
+    for (int64_t i = 0; i < 2 * LK_ZOO_TOKENS * w; i++) values[i] = (float)((i * 7919) % 2003 - 1001) * 0x1p-10f;
+    CHECK_OK(lk_graph_error(g));
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){0}, &e));
+    CHECK_OK(lk_weights_bind(e, zoo.unet_weights, "", NULL));
+    CHECK_OK(lk_exec_set(e, text, values, 2 * LK_ZOO_TOKENS * w));
+    CHECK_OK(lk_exec_set(e, x, values, LK_ZOO_LATENT_SIZE));
+    CHECK_OK(lk_exec_set_scalar(e, t, 400));
+    CHECK_OK(lk_exec_run(e));
+    CHECK_OK(lk_exec_get(e, y, out, 2 * LK_ZOO_LATENT_SIZE));
+    int64_t flops = lk_exec_plan(e)->flops;
+    lk_exec_free(e); lk_graph_free(g); free(values);
+    return flops;
+}
+TEST(texts_share_what_comes_before_them) {
+    if (!ready()) return;
+    static float repeated[2 * LK_ZOO_LATENT_SIZE], shared[2 * LK_ZOO_LATENT_SIZE];
+    int64_t twice = two_texts(true, repeated), once = two_texts(false, shared);
+    CHECK(!memcmp(repeated, shared, sizeof shared));
+    CHECK(memcmp(shared, shared + LK_ZOO_LATENT_SIZE, sizeof shared / 2));
+    CHECK_MSG(once < twice * 97 / 100, "%lld flops, %lld when repeated", (long long)once, (long long)twice);
 }
