@@ -91,8 +91,11 @@ static lk_shape frames_shape(void) { return LK_SHAPE(BATCH, 3, LK_FRAME, LK_FRAM
 lk_err lk_zoo_encode(const lk_zoo *z, lk_pool *pool, const float *frames, int n, float *latents) {
     return over_array(z, pool, build_encode, z->vae_weights, lk_vae_without_decoder, frames_shape(), frames, n, latents, LK_ZOO_LATENT_SIZE);
 }
+lk_err lk_zoo_decode_sized(const lk_zoo *z, lk_pool *pool, const float *latents, int n, int height, int width, float *frames) {
+    return over_array(z, pool, build_decode, z->vae_weights, lk_vae_without_encoder, LK_SHAPE(BATCH, LK_ZOO_LATENT, height, width), latents, n, frames, (int64_t)LK_FRAME_SIZE / (LK_ZOO_GRID * LK_ZOO_GRID) * height * width);
+}
 lk_err lk_zoo_decode(const lk_zoo *z, lk_pool *pool, const float *latents, int n, float *frames) {
-    return over_array(z, pool, build_decode, z->vae_weights, lk_vae_without_encoder, LK_SHAPE(BATCH, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID), latents, n, frames, LK_FRAME_SIZE);
+    return lk_zoo_decode_sized(z, pool, latents, n, LK_ZOO_GRID, LK_ZOO_GRID, frames);
 }
 lk_err lk_zoo_embed_frames(const lk_zoo *z, lk_pool *pool, const float *frames, int n, float *out) {
     return over_array(z, pool, build_vision, z->clip_weights, no_text, frames_shape(), frames, n, out, z->vision.projection);

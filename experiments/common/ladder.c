@@ -3,39 +3,51 @@
 #include "experiments/common/transfer.h"
 #include <string.h>
 
-const int lk_rung_steps[LK_RUNGS] = {8, 4, 2, 1};
+const int lk_rung_steps[LK_RUNGS] = {8, 4, 2, 1}, lk_transfer_sides[LK_TRANSFER_SIZES] = {12, 24};
 
 lk_err lk_ladder_plan(lk_ctx *c, const char *name, lk_distil_plan *plan) {
     const lk_schedule *s;
     LK_TRY(lk_schedule_find(name, &s));
-    return lk_schedule_plan(s, (lk_schedule_opts){lk_ctx_real(c, "budget"), (int)lk_ctx_int(c, "rank"), (int)lk_ctx_int(c, "batch"), lk_ctx_real(c, "lr"), lk_ctx_real(c, "critic_lr"),
-                                                  lk_ctx_real(c, "r1"), lk_ctx_real(c, "guidance")}, plan);
+    LK_TRY(lk_schedule_plan(s, (lk_schedule_opts){lk_ctx_real(c, "budget"), (int)lk_ctx_int(c, "rank"), (int)lk_ctx_int(c, "batch"), lk_ctx_real(c, "lr"), lk_ctx_real(c, "critic_lr"),
+                                                  lk_ctx_real(c, "r1"), lk_ctx_real(c, "guidance"), lk_ctx_real(c, "full_lr")}, plan));
+    while (plan->n > 1 && plan->stage[plan->n - 1].to < lk_ctx_int(c, "last_steps")) plan->n--;
+    return LK_OK;
 }
 static bool wanted(lk_ctx *c, int steps) {
     int most = (int)lk_ctx_int(c, "most_steps");
     for (int i = 0; i < LK_RUNGS; i++) if (lk_rung_steps[i] == steps) return steps <= most;
     return false;
 }
-/* A sampler of the student as it is now. */
-static lk_err student_sampler(lk_rungs *r, const lk_distiller *d, int rank, lk_adapter **adapter, lk_sampler **sampler) {
+/* A sampler of the student as it is now, drawing latents of side x side. */
+static lk_err student_sampler(lk_rungs *r, const lk_distiller *d, const lk_distil_plan *plan, int stage, int side, lk_adapter **adapter, lk_sampler **sampler) {
     lk_studio *s = lk_rungs_studio(r);
-    *adapter = lk_adapter_new(lk_distil_lora(rank), "");
-    LK_TRY(lk_sampler_new_plain(&s->zoo, adapter, 1, 8, s->pool, sampler));
-    return lk_adapter_copy(*adapter, lk_sampler_exec(*sampler), lk_distiller_adapter(d), lk_distiller_exec(d));
+    const lk_adapter *trained = lk_distiller_adapter(d);
+    *adapter = trained ? lk_adapter_new(lk_distil_lora(plan->rank), "") : NULL;
+    LK_TRY(lk_sampler_new_sized(&s->zoo, false, adapter, trained != NULL, 8, side, side, s->pool, sampler));
+    if (lk_distil_own(plan, stage)) LK_TRY(lk_sampler_take_unet(*sampler, lk_distiller_exec(d)));
+    return trained ? lk_adapter_copy(*adapter, lk_sampler_exec(*sampler), trained, lk_distiller_exec(d)) : LK_OK;
 }
-static lk_err score_student(lk_rungs *r, lk_ctx *c, const lk_distiller *d, int rank, int from, int to) {
+/* A student of latent consistency by the sampler it was made for, and at 4 steps by DDIM too. */
+static lk_err score_student(lk_rungs *r, lk_ctx *c, const lk_distiller *d, const lk_distil_plan *plan, int stage, int from, int to) {
+    const lk_distil_stage *st = &plan->stage[stage];
     lk_adapter *adapter = NULL;
     lk_sampler *sampler = NULL;
-    lk_err e = student_sampler(r, d, rank, &adapter, &sampler);
+    bool lcm = st->kind == LK_DISTIL_CONSISTENCY;
+    lk_err e = student_sampler(r, d, plan, stage, LK_ZOO_GRID, &adapter, &sampler);
     for (int i = 0; i < LK_RUNGS && !e; i++) {
         int steps = lk_rung_steps[i];
-        if (steps <= from && steps >= to && wanted(c, steps)) e = lk_rungs_score(r, lk_fmt(lk_ctx_arena(c), "s%d", steps), sampler, (lk_sampling){steps, 1, 0, NULL});
+        if (steps <= from && steps >= to && wanted(c, steps))
+            e = lk_rungs_score(r, lk_fmt(lk_ctx_arena(c), "s%d", steps), sampler, (lk_sampling){steps, 1, 0, lcm ? "LCMScheduler" : NULL, st->x0 ? "sample" : NULL});
     }
+    if (!e && lcm && wanted(c, 4)) e = lk_rungs_score(r, "ddim4", sampler, (lk_sampling){4, 1, 0, NULL});
     lk_sampler_free(sampler);
     lk_adapter_free(adapter);
     return e;
 }
-static lk_err save_adapter(lk_ctx *c, const lk_distiller *d) {
+/* unet.safetensors, F32: what was scored, bit for bit; adapter.safetensors: a LoRA of the base, or of that UNet where both are there. */
+static lk_err save_student(lk_ctx *c, const lk_distiller *d, const lk_distil_plan *plan, int stage) {
+    if (lk_distil_own(plan, stage)) LK_TRY(lk_weights_save(lk_distiller_exec(d), "", lk_ctx_path(c, "unet.safetensors"), NULL));
+    if (!lk_distiller_adapter(d)) return LK_OK;
     LK_TRY(lk_adapter_save(lk_distiller_adapter(d), lk_distiller_exec(d), lk_ctx_path(c, "adapter.safetensors")));
     return lk_adapter_save_config(lk_distiller_adapter(d), lk_ctx_path(c, "adapter_config.json"));
 }
@@ -83,8 +95,10 @@ static lk_err student_ready(lk_rungs *r, lk_ctx *c, const lk_distiller *d, const
     bool last = stage + 1 == plan->n;
     int to = plan->stage[stage].to;
     if (s->every && !last) return LK_OK;
-    if (to >= 4 || last) LK_TRY(save_adapter(c, d));             /* the 4-step student overwrites those before; "last" only where none had 4 steps */
-    return score_student(r, c, d, plan->rank, s->every ? 8 : to, s->every ? 1 : to);
+    bool four = false;
+    for (int i = 0; i < plan->n; i++) four |= plan->stage[i].to == 4;
+    if (four ? to == 4 : last) LK_TRY(save_student(c, d, plan, stage));
+    return score_student(r, c, d, plan, stage, s->every ? 8 : to, s->every ? 1 : to);
 }
 lk_err lk_ladder_schedule(lk_rungs *r, const char *name) {
     lk_ctx *c = lk_rungs_ctx(r);
@@ -93,7 +107,7 @@ lk_err lk_ladder_schedule(lk_rungs *r, const char *name) {
     LK_TRY(lk_schedule_find(name, &s));
     LK_TRY(lk_ladder_plan(c, name, &plan));
     for (int i = 0; i < plan.n; i++) {
-        lk_ctx_log(c, "stage %d: %d to %d steps, %d iterations", i + 1, plan.stage[i].from, plan.stage[i].to, plan.stage[i].iterations);
+        lk_ctx_log(c, "stage %d: %d to %d steps, %d iterations%s%s", i + 1, plan.stage[i].from, plan.stage[i].to, plan.stage[i].iterations, plan.stage[i].full ? ", every weight" : "", plan.stage[i].x0 ? ", x0" : "");
         lk_run_final(lk_ctx_run(c), lk_fmt(lk_ctx_arena(c), "iterations.%02d", i + 1), plan.stage[i].iterations);
     }
     double began = lk_wall_s();
@@ -117,17 +131,34 @@ lk_err lk_ladder_teacher(lk_rungs *r) {
 }
 
 /* ---- transfer: the first stages of progressive_mse, down to 4 steps ----------------------------------------------------- */
+/* At another size, beside the guided base at as many steps. */
+static lk_err score_at(lk_rungs *r, lk_ctx *c, const lk_distiller *d, const lk_distil_plan *plan, int stage, int side) {
+    lk_studio *s = lk_rungs_studio(r);
+    lk_arena *m = lk_ctx_arena(c);
+    int pixels = side * LK_FRAME / LK_ZOO_GRID;
+    lk_adapter *adapter = NULL;
+    lk_sampler *student = NULL, *base = NULL;
+    lk_err e = student_sampler(r, d, plan, stage, side, &adapter, &student);
+    if (!e) e = lk_rungs_score_sized(r, lk_fmt(m, "ddim4_%d", pixels), student, (lk_sampling){LK_TRANSFER_STEPS, 1, 0, NULL}, side);
+    if (!e) e = lk_sampler_new_sized(&s->zoo, true, NULL, 0, 8, side, side, s->pool, &base);
+    if (!e) e = lk_rungs_score_sized(r, lk_fmt(m, "base4_%d", pixels), base, (lk_sampling){LK_TRANSFER_STEPS, lk_ctx_real(c, "guidance"), 0, NULL}, side);
+    lk_sampler_free(base);
+    lk_sampler_free(student);
+    lk_adapter_free(adapter);
+    return e;
+}
 static lk_err transfer_ready(lk_rungs *r, lk_ctx *c, const lk_distiller *d, const lk_distil_plan *plan, int stage, void *arg) {
     (void)arg;
     if (stage + 1 < plan->n) return LK_OK;
     static const struct { const char *stem, *class; } samplers[] = {{"ddim4", NULL}, {"euler4", "EulerDiscreteScheduler"}, {"dpm4", "DPMSolverMultistepScheduler"}, {"lcm4", "LCMScheduler"}};
     lk_adapter *adapter = NULL;
     lk_sampler *sampler = NULL;
-    lk_err e = student_sampler(r, d, plan->rank, &adapter, &sampler);
+    lk_err e = student_sampler(r, d, plan, stage, LK_ZOO_GRID, &adapter, &sampler);
     for (size_t i = 0; i < sizeof samplers / sizeof *samplers && !e; i++) e = lk_rungs_score(r, samplers[i].stem, sampler, (lk_sampling){LK_TRANSFER_STEPS, 1, 0, samplers[i].class});
     lk_sampler_free(sampler);
     lk_adapter_free(adapter);
-    if (!e) e = save_adapter(c, d);
+    for (int i = 0; i < LK_TRANSFER_SIZES && !e; i++) e = score_at(r, c, d, plan, stage, lk_transfer_sides[i]);
+    if (!e) e = save_student(c, d, plan, stage);
     return e ? e : lk_transfer_people(lk_rungs_studio(r), c, lk_distiller_adapter(d), lk_distiller_exec(d));
 }
 lk_err lk_ladder_transfer(lk_rungs *r) {

@@ -64,7 +64,15 @@ static lk_err line_of(const lk_ladder *l, const char *schedule, const char *key,
     }
     return LK_OK;
 }
-static lk_err figure(const lk_ladder *l, const char *key, const char *title, const char *y_label) {
+/* family: schedules whose names begin so; NULL: those that are no ablation. */
+static bool belongs(const char *schedule, const char *family) {
+    const lk_schedule *s;
+    if (family) return lk_starts(schedule, family);
+    lk_err e = lk_schedule_find(schedule, &s);
+    if (e) { lk_err_free(e); return true; }
+    return !s->of;
+}
+static lk_err figure(const lk_ladder *l, const char *key, const char *family, const char *title, const char *y_label) {
     lk_series lines[MOST_LINES];
     const char *const *schedules;
     int n = 0, count = lk_sweep_values(l->sweep, "schedule", &schedules);
@@ -72,23 +80,26 @@ static lk_err figure(const lk_ladder *l, const char *key, const char *title, con
     LK_TRY(line_of(l, "teacher", key, &lines[n]));
     if (lines[n].n) n++;
     for (int i = 0; i < count && n < MOST_LINES; i++) {
+        if (!belongs(schedules[i], family)) continue;
         LK_TRY(line_of(l, schedules[i], key, &lines[n]));
         if (lines[n].n) n++;
     }
     LK_TRY(lk_ladder_value_of(l, lk_ladder_find(l, "teacher", "teacher"), key, &teacher));
     if (!n) return LK_OK;
-    lk_figure f = {key, title, "sampling steps; grey: the base at 32 with guidance", y_label, true, "(\"1\" 1, \"2\" 2, \"4\" 4, \"8\" 8)", n, lines, teacher.centre};
+    lk_figure f = {family ? lk_fmt(lk_sweep_arena(l->sweep), "%s_%s", key, family) : key, title, "sampling steps; grey: the base at 32 with guidance", y_label, true, "(\"1\" 1, \"2\" 2, \"4\" 4, \"8\" 8)", n, lines, teacher.centre};
     return lk_sweep_figure(l->sweep, &f);
 }
 lk_err lk_ladder_figures(const lk_ladder *l) {
-    LK_TRY(figure(l, "fd", "Distance to the photos, whole picture", "Frechet distance, CLIP 64-d"));
-    LK_TRY(figure(l, "fd_crop", "Distance to the photos, central crop", "Frechet distance, CLIP 64-d"));
-    LK_TRY(figure(l, "kid", "Kernel distance to the photos", "KID, dlib 128-d"));
-    LK_TRY(figure(l, "clip_t", "Prompt following", "CLIP-T"));
-    LK_TRY(figure(l, "id", "Likeness to the named person", "1 same person, 0 stranger"));
-    LK_TRY(figure(l, "diversity", "Diversity within a group", "mean pairwise dlib distance"));
-    LK_TRY(figure(l, "detail", "Detail of the crop", "RMS Laplacian, 0..255"));
-    return figure(l, "to_teacher", "Difference to the teacher's picture from the same noise", "mean absolute difference");
+    LK_TRY(figure(l, "fd", NULL, "Distance to the photos, whole picture", "Frechet distance, CLIP 64-d"));
+    LK_TRY(figure(l, "fd_crop", NULL, "Distance to the photos, central crop", "Frechet distance, CLIP 64-d"));
+    LK_TRY(figure(l, "kid", NULL, "Kernel distance to the photos", "KID, dlib 128-d"));
+    LK_TRY(figure(l, "clip_t", NULL, "Prompt following", "CLIP-T"));
+    LK_TRY(figure(l, "id", NULL, "Likeness to the named person", "1 same person, 0 stranger"));
+    LK_TRY(figure(l, "diversity", NULL, "Diversity within a group", "mean pairwise dlib distance"));
+    LK_TRY(figure(l, "detail", NULL, "Detail of the crop", "RMS Laplacian, 0..255"));
+    LK_TRY(figure(l, "fd", "progressive_mse", "Distance to the photos, whole picture: MSE and its ablations", "Frechet distance, CLIP 64-d"));
+    LK_TRY(figure(l, "fd", "lightning", "Distance to the photos, whole picture: lightning and its ablations", "Frechet distance, CLIP 64-d"));
+    return figure(l, "to_teacher", NULL, "Difference to the teacher's picture from the same noise", "mean absolute difference");
 }
 
 /* ---- sheet ------------------------------------------------------------------------------------------------------------ */

@@ -207,16 +207,21 @@ static const struct { const char *claim, *a, *stem_a, *b, *stem_b, *key; } contr
     {"guidance in the first stage alone", "progressive_mse-guidance_each", "s4", "progressive_mse", "s4", "fd"}, {"", "progressive_mse-guidance_each", "s4", "progressive_mse", "s4", "clip_t"},
     {"", "progressive_mse-guidance_each", "s4", "progressive_mse", "s4", "id"}, {"", "progressive_mse-guidance_last", "s4", "progressive_mse", "s4", "fd"},
     {"skip-level teacher at 2 and 1", "progressive_mse-skip_teacher", "s2", "progressive_mse", "s2", "fd"}, {"", "progressive_mse-skip_teacher", "s1", "progressive_mse", "s1", "fd"},
-    {"", "lightning-no_skip", "s2", "lightning", "s2", "fd"}, {"", "lightning-no_skip", "s1", "lightning", "s1", "fd"},
+    {"", "lightning-no_skip", "s2", "lightning-v", "s2", "fd"}, {"", "lightning-no_skip", "s1", "lightning-v", "s1", "fd"},
     {"8 and 4 steps against 32: patch", "progressive_mse", "s8", "teacher", "teacher", "fd_crop"}, {"", "progressive_mse", "s4", "teacher", "teacher", "fd_crop"},
-    {"", "lightning", "s8", "teacher", "teacher", "fd_crop"}, {"", "lightning", "s4", "teacher", "teacher", "fd_crop"},
+    {"", "lightning-mse_first", "s8", "teacher", "teacher", "fd_crop"}, {"", "lightning-mse_first", "s4", "teacher", "teacher", "fd_crop"},
     {"8 and 4 steps against 32: whole", "progressive_mse", "s8", "teacher", "teacher", "fd"}, {"", "progressive_mse", "s4", "teacher", "teacher", "fd"},
-    {"", "lightning", "s8", "teacher", "teacher", "fd"}, {"", "lightning", "s4", "teacher", "teacher", "fd"},
+    {"", "lightning-mse_first", "s8", "teacher", "teacher", "fd"}, {"", "lightning-mse_first", "s4", "teacher", "teacher", "fd"},
     {"MSE is blurred at few steps", "progressive_mse", "s4", "teacher", "teacher", "detail"}, {"", "progressive_mse", "s1", "teacher", "teacher", "detail"},
     {"", "lightning", "s4", "progressive_mse", "s4", "detail"}, {"", "lightning", "s1", "progressive_mse", "s1", "detail"},
     {"pure noise at the first timestep", "progressive_mse-no_pure_noise", "s4", "progressive_mse", "s4", "fd"}, {"", "progressive_mse-no_pure_noise", "s1", "progressive_mse", "s1", "fd"},
-    {"", "progressive_mse-no_pure_noise", "s1", "progressive_mse", "s1", "id"}, {"", "lightning-no_pure_noise", "s4", "lightning", "s4", "fd"},
-    {"schedules at 4 steps", "direct", "s4", "progressive_mse", "s4", "fd"}, {"", "lcm_lora", "s4", "progressive_mse", "s4", "fd"}, {"", "dmd", "s4", "progressive_mse", "s4", "fd"},
+    {"", "progressive_mse-no_pure_noise", "s1", "progressive_mse", "s1", "id"}, {"", "lightning-no_pure_noise", "s4", "lightning-v", "s4", "fd"}, {"", "lightning-no_pure_noise", "s1", "lightning-v", "s1", "fd"},
+    {"every weight after the merge", "lightning", "s4", "lightning-lora", "s4", "fd"}, {"", "lightning", "s1", "lightning-lora", "s1", "fd"},
+    {"x0 at 1 step", "lightning-lora", "s1", "lightning-v", "s1", "fd"}, {"", "lightning-lora", "s1", "lightning-v", "s1", "detail"},
+    {"both critics", "lightning-conditional", "s4", "lightning-v", "s4", "fd"}, {"", "lightning-unconditional", "s4", "lightning-v", "s4", "fd"},
+    {"landings noised again", "lightning-no_renoise", "s4", "lightning-v", "s4", "fd"}, {"MSE first", "lightning-mse_first", "s4", "lightning-v", "s4", "fd"},
+    {"options of the others", "lcm_lora-16", "s4", "lcm_lora", "s4", "fd"}, {"", "dmd-regression", "s4", "dmd", "s4", "fd"}, {"", "add-no_score", "s4", "add", "s4", "fd"},
+    {"schedules at 4 steps", "direct", "s4", "progressive_mse", "s4", "fd"}, {"", "lcm_lora", "s4", "progressive_mse", "s4", "fd"}, {"", "dmd", "s4", "progressive_mse", "s4", "fd"}, {"", "add", "s4", "progressive_mse", "s4", "fd"},
     {"", "progressive_mse", "s4", "teacher", "s4", "fd"}, {"", "progressive_mse", "s4", "teacher", "teacher", "id"}, {"", "progressive_mse", "s4", "teacher", "teacher", "diversity"},
 };
 lk_err lk_ladder_contrasts(const lk_ladder *l) {
@@ -301,15 +306,19 @@ static lk_err transfer_people_table(const lk_ladder *l) {
     return e;
 }
 static lk_err samplers_table(const lk_ladder *l) {
-    static const struct { const char *stem, *name; } how[] = {{"ddim4", "DDIM, eta 0 (trained for)"}, {"euler4", "Euler"}, {"dpm4", "DPM++ 2M"}, {"lcm4", "LCM (stochastic)"}};
+    static const struct { const char *schedule, *stem, *name; } how[] = {
+        {"transfer", "ddim4", "progressive_mse: DDIM, eta 0 (trained for)"}, {"transfer", "euler4", "progressive_mse: Euler"}, {"transfer", "dpm4", "progressive_mse: DPM++ 2M"}, {"transfer", "lcm4", "progressive_mse: LCM (stochastic)"},
+        {"lcm_lora", "s4", "lcm_lora: LCM (made for)"}, {"lcm_lora", "ddim4", "lcm_lora: DDIM"}, {"lcm_lora-16", "s4", "lcm_lora-16: LCM"}, {"lcm_lora-16", "ddim4", "lcm_lora-16: DDIM"},
+        {"transfer", "ddim4_48", "progressive_mse: DDIM, 48x48"}, {"transfer", "base4_48", "base with guidance, 4 steps, 48x48"},
+        {"transfer", "ddim4_96", "progressive_mse: DDIM, 96x96"}, {"transfer", "base4_96", "base with guidance, 4 steps, 96x96"}};
     lk_arena *m = lk_sweep_arena(l->sweep);
     const lk_rung_score *s;
-    const char *heads[MOST_COLUMNS] = {"sampler"}, *cells[MOST_COLUMNS];
+    const char *heads[MOST_COLUMNS] = {"student: sampler, size"}, *cells[MOST_COLUMNS];
     int n = lk_rung_scores(&s), rows = 0;
     for (int k = 0; k < n; k++) heads[k + 1] = s[k].head;
     lk_table *t = lk_table_new("samplers", n + 1, heads);
     for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
-        const lk_ladder_arm a = {"transfer", true, how[i].stem, 4};
+        const lk_ladder_arm a = {how[i].schedule, !strcmp(how[i].schedule, "transfer"), how[i].stem, 4};
         bool there = false;
         cells[0] = how[i].name;
         for (int k = 0; k < n; k++) {
@@ -319,7 +328,7 @@ static lk_err samplers_table(const lk_ladder *l) {
         }
         if (there) { lk_table_row(t, cells); rows++; }
     }
-    lk_table_note(t, "The 4-step student of progressive_mse at 4 steps by samplers it was not trained for; all trailing but LCM, whose chain is its own. Scores as in the result table.");
+    lk_table_note(t, "4 steps. Students by samplers and at sizes they were not trained for; all trailing but LCM, whose chain is its own; 64x64 where no size is given, other sizes brought to 64x64 by areas. Scores as in the result table.");
     lk_err e = rows ? lk_sweep_table(l->sweep, "samplers", t) : LK_OK;
     lk_table_free(t);
     return e;

@@ -5,7 +5,7 @@
 #define LK_LADDER_SUMMARY_H
 #include "experiments/common/ladder.h"
 
-enum { LK_LADDER_ARMS = 96 };
+enum { LK_LADDER_ARMS = 128 };
 typedef struct {
     const char *schedule;             /* or the control's name: "teacher", "photos", "transfer" */
     bool control;
@@ -29,7 +29,8 @@ lk_err lk_ladder_table(const lk_ladder *, const char *a, const char *b, int step
 /* Secondary contrasts, a family under Holm, sorted by the claim they bear on. */
 lk_err lk_ladder_contrasts(const lk_ladder *);
 lk_err lk_ladder_transfer_table(const lk_ladder *);
-/* A figure a score, quality against steps, one line a schedule, the teacher's value as a horizontal (ladder_pictures.c). */
+/* A figure a score, quality against steps, one line a schedule, the teacher's value as a horizontal (ladder_pictures.c); ablations of a family in
+ * figures of their own. */
 lk_err lk_ladder_figures(const lk_ladder *);
 /* Schedules x steps from the same noise: three prompts a cell. */
 lk_err lk_ladder_sheet(const lk_ladder *);

@@ -212,8 +212,35 @@ static lk_err score(lk_rungs *r, const char *stem, const float *frames, int n, c
     return e ? e : write_strip(lk_ctx_path(r->c, lk_fmt(m, "%s.png", stem)), frames, n);
 }
 static void round_to_bytes(float *v, size_t n) { for (size_t i = 0; i < n; i++) v[i] = v[i] <= 0 ? 0 : v[i] >= 255 ? 255 : (float)(uint8_t)(v[i] + 0.5f); }
-
-lk_err lk_rungs_score(lk_rungs *r, const char *stem, lk_sampler *sampler, lk_sampling how) {
+/* One channel of side x side bytes to 64 x 64: each pixel the mean of what it covers, in integers. */
+static void by_areas(const float *from, int side, float *to) {
+    for (int y = 0; y < LK_FRAME; y++) for (int x = 0; x < LK_FRAME; x++) {
+        int64_t sum = 0, area = (int64_t)side * side;                /* in units of 1/64 of a pixel each way */
+        for (int v = y * side / LK_FRAME; v * LK_FRAME < (y + 1) * side; v++) for (int u = x * side / LK_FRAME; u * LK_FRAME < (x + 1) * side; u++) {
+            int bottom = (v + 1) * LK_FRAME < (y + 1) * side ? (v + 1) * LK_FRAME : (y + 1) * side, top = v * LK_FRAME > y * side ? v * LK_FRAME : y * side;
+            int right = (u + 1) * LK_FRAME < (x + 1) * side ? (u + 1) * LK_FRAME : (x + 1) * side, left = u * LK_FRAME > x * side ? u * LK_FRAME : x * side;
+            sum += (int64_t)(bottom - top) * (right - left) * (int64_t)from[v * side + u];
+        }
+        to[y * LK_FRAME + x] = (float)((2 * sum + area) / (2 * area));
+    }
+}
+static lk_err frames_of(lk_rungs *r, const float *latents, int n, int side, float *frames) {
+    if (side == LK_ZOO_GRID) {
+        LK_TRY(lk_zoo_decode(&r->studio.zoo, r->studio.pool, latents, n, frames));
+        round_to_bytes(frames, (size_t)n * LK_FRAME_SIZE);
+        return LK_OK;
+    }
+    int wide = side * LK_FRAME / LK_ZOO_GRID;
+    size_t each = (size_t)(wide * wide);
+    float *large = lk_xmalloc(sizeof *large * 3 * each * (size_t)n);
+    lk_err e = lk_zoo_decode_sized(&r->studio.zoo, r->studio.pool, latents, n, side, side, large);
+    if (!e) round_to_bytes(large, 3 * each * (size_t)n);
+    for (int i = 0; i < 3 * n && !e; i++) by_areas(large + (size_t)i * each, wide, frames + (size_t)i * PIXELS);
+    free(large);
+    return e;
+}
+lk_err lk_rungs_score(lk_rungs *r, const char *stem, lk_sampler *sampler, lk_sampling how) { return lk_rungs_score_sized(r, stem, sampler, how, LK_ZOO_GRID); }
+lk_err lk_rungs_score_sized(lk_rungs *r, const char *stem, lk_sampler *sampler, lk_sampling how, int side) {
     int n = r->groups * r->prompts;
     lk_arena *m = lk_ctx_arena(r->c);
     const char **with = lk_alloc(m, sizeof *with * (size_t)n), **without = lk_alloc(m, sizeof *without * (size_t)n);
@@ -225,12 +252,11 @@ lk_err lk_rungs_score(lk_rungs *r, const char *stem, lk_sampler *sampler, lk_sam
         with[i] = lk_strdup(m, named);
         free(token); free(named);
     }
-    float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE), *frames = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
+    float *latents = lk_xmalloc(sizeof(float) * (size_t)(n * LK_ZOO_LATENT * side * side)), *frames = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
     double began = lk_wall_s();
     lk_err e = lk_sample(sampler, with, n, lk_ctx_seed(r->c), 0, how, latents);
     lk_run_inexact(lk_ctx_run(r->c), lk_fmt(m, "%s.ms", stem), 1e3 * (lk_wall_s() - began) / n, 1e12);       /* a time: any value agrees */
-    if (!e) e = lk_zoo_decode(&r->studio.zoo, r->studio.pool, latents, n, frames);
-    if (!e) round_to_bytes(frames, (size_t)n * LK_FRAME_SIZE);
+    if (!e) e = frames_of(r, latents, n, side, frames);
     if (!e) e = score(r, stem, frames, n, group, without, false);
     free(latents); free(frames);
     return e;

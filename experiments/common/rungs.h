@@ -15,6 +15,8 @@ lk_ctx *lk_rungs_ctx(lk_rungs *);
 /* Samples every prompt, writes `stem`.png and a row a picture to /samples; finals "<stem>.<score>", and "<stem>.<distance>.without.<person>"
  * for the jackknife over groups; milliseconds a picture to /inexact. */
 lk_err lk_rungs_score(lk_rungs *, const char *stem, lk_sampler *, lk_sampling);
+/* The same from a sampler of latents of side x side, 16 being what the base was trained at: pictures are brought to 64 x 64 by areas, rounded. */
+lk_err lk_rungs_score_sized(lk_rungs *, const char *stem, lk_sampler *, lk_sampling, int side);
 /* The photos themselves, and the photos through the autoencoder, under the stems "photo" and "ceiling". */
 lk_err lk_rungs_score_photos(lk_rungs *);
 

@@ -23,7 +23,7 @@ static lk_err encode_captions(lk_distiller *d) {
     return lk_zoo_hidden_texts(d->zoo, d->pool, (const char *const[]){""}, 1, d->context + d->refs.n * d->width);
 }
 lk_err lk_distiller_new(const lk_zoo *z, lk_distil_plan plan, lk_references refs, uint64_t seed, lk_pool *pool, lk_distiller **out) {
-    LK_TRY(lk_distil_check(&plan));
+    LK_TRY(lk_distil_check(&plan, LK_PREDICT_V));                   /* as the zoo's schedule says */
     lk_distiller *d = lk_xcalloc(1, sizeof *d);
     *d = (lk_distiller){.zoo = z, .plan = plan, .refs = refs, .seed = seed, .pool = pool, .open = -1};
     lk_err e = lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &d->scheduler);
@@ -57,7 +57,7 @@ static int64_t stage_start(const lk_distiller *d, int stage) {
 lk_err lk_distiller_graph(lk_distiller *d, int stage, lk_graph **g, const lk_val **outputs, int *n) {
     lk_distil_step_free(&d->step);
     d->open = -1;
-    LK_TRY(lk_distil_step_build(d->zoo, &d->plan, &d->plan.stage[stage], &d->step));
+    LK_TRY(lk_distil_step_build(d->zoo, &d->plan, stage, &d->step));
     *g = d->step.g;
     *outputs = d->step.outputs;
     *n = d->step.n_outputs;
@@ -82,33 +82,73 @@ static lk_err open_pixels(lk_distiller *d, int stage) {            /* frozen dec
 static lk_err allocate(lk_distiller *d, int stage) {
     const lk_distil_stage *st = &d->plan.stage[stage];
     lk_distil_step *s = &d->step;
-    LK_TRY(lk_distil_step_build(d->zoo, &d->plan, st, s));
+    bool own = lk_distil_own(&d->plan, stage);
+    LK_TRY(lk_distil_step_build(d->zoo, &d->plan, stage, s));
     LK_TRY(lk_exec_new(s->g, s->outputs, s->n_outputs, (lk_exec_opts){.pool = d->pool}, &s->x));
-    LK_TRY(lk_weights_bind(s->x, d->zoo->unet_weights, "", NULL));
-    LK_TRY(lk_adapter_init(s->student, s->x, d->seed));
+    LK_TRY(own ? lk_weights_set(s->x, d->zoo->unet_weights, "", NULL) : lk_weights_bind(s->x, d->zoo->unet_weights, "", NULL));
+    if (s->student) LK_TRY(lk_adapter_init(s->student, s->x, d->seed));
     if (s->fake) LK_TRY(lk_adapter_init(s->fake, s->x, d->seed));
     if (st->kind == LK_DISTIL_ADVERSARIAL) LK_TRY(lk_discriminator_start(s->x, d->zoo->unet_weights, "critic/", d->seed + (uint64_t)stage));   /* anew at every stage */
     if (st->kind == LK_DISTIL_PIXELS) LK_TRY(open_pixels(d, stage));
     lk_distil_teacher *t = st->base_teacher ? &d->guided : &d->plain;
-    if (!t->g) LK_TRY(lk_distil_teacher_new(d->zoo, st->base_teacher ? 0 : d->plan.rank, d->plan.batch, st->base_teacher || st->guided_student, d->pool, t));
+    if (!t->g) LK_TRY(lk_distil_teacher_new(d->zoo, st->base_teacher || own ? 0 : d->plan.rank, d->plan.batch, st->base_teacher || st->guided_student, d->pool, t));
     if (st->base_teacher) return LK_OK;
-    const lk_val *params;
-    int n = lk_adapter_params(d->plain.adapter, d->plain.g, &params);
-    for (int i = 0; i < n && i < s->n_teacher; i++) LK_TRY(lk_exec_share(d->plain.x, params[i], s->x, s->teacher[i]));
+    const lk_val *params = NULL;
+    int n = own ? s->n_teacher : lk_adapter_params(d->plain.adapter, d->plain.g, &params);
+    for (int i = 0; i < n && i < s->n_teacher; i++)
+        LK_TRY(lk_exec_share(d->plain.x, own ? lk_find(d->plain.g, lk_graph_node(s->g, s->weights[i])->name) : params[i], s->x, s->teacher[i]));
+    return LK_OK;
+}
+/* A UNet's weights, and an adapter merged into them. */
+static lk_err absorb(const lk_distil_step *s, lk_exec *to, lk_exec *from, const lk_adapter *adapter) {
+    for (int i = 0; i < s->n_weights; i++) {
+        const char *name = lk_graph_node(s->g, s->weights[i])->name;
+        LK_TRY(copy_values(to, lk_find(lk_exec_graph(to), name), from, lk_find(lk_exec_graph(from), name)));
+    }
+    return adapter ? lk_adapter_merge(adapter, from, 1, to) : LK_OK;
+}
+/* Into a stage whose student has its own weights. A full stage takes in the LoRA; a LoRA goes on, or starts anew after a full stage. */
+static lk_err inherit_weights(lk_distiller *d, const lk_distil_stage *st, const lk_distil_step *before, const lk_distil_teacher *taught) {
+    lk_distil_step *s = &d->step;
+    LK_TRY(absorb(s, s->x, before->x, st->full ? before->student : NULL));
+    if (!st->full && before->student) LK_TRY(lk_adapter_copy(s->student, s->x, before->student, before->x));
+    if (st->base_teacher) return LK_OK;
+    return st->keep_teacher ? absorb(s, d->plain.x, taught->x, taught->adapter) : absorb(s, d->plain.x, before->x, before->student);
+}
+static lk_err inherit_adapter(lk_distiller *d, const lk_distil_stage *st, const lk_distil_step *before) {
+    const lk_val *was = NULL;
+    LK_TRY(lk_adapter_copy(d->step.student, d->step.x, before->student, before->x));
+    lk_adapter_params(before->student, before->g, &was);
+    for (int i = 0; i < d->step.n_teacher; i++) LK_TRY(copy_values(d->step.x, d->step.teacher[i], before->x, st->keep_teacher ? before->teacher[i] : was[i]));
+    return LK_OK;
+}
+/* The student begins to answer with x0. */
+static lk_err turn_sign(lk_distil_step *s) {
+    static const char *const names[] = {"conv_out.weight", "conv_out.bias"};
+    for (int i = 0; i < 2; i++) {
+        lk_val w = lk_find(s->g, names[i]);
+        int64_t n = lk_numel(lk_shape_of(s->g, w));
+        float *v = lk_xmalloc(sizeof *v * (size_t)n);
+        lk_err e = lk_exec_get(s->x, w, v, n);
+        for (int64_t k = 0; k < n; k++) v[k] = -v[k];
+        if (!e) e = lk_exec_set(s->x, w, v, n);
+        free(v);
+        if (e) return e;
+    }
     return LK_OK;
 }
 /* The student goes on from where it was; the teacher becomes what the student was, unless the last one is kept. Moments start at zero. */
 static lk_err open_stage(lk_distiller *d, int stage) {
+    const lk_distil_stage *st = &d->plan.stage[stage];
     lk_distil_step before = d->step;
+    lk_distil_teacher taught = d->plain;                            /* shares the last stage's storage */
     bool first = d->open < 0;
-    lk_distil_teacher_free(&d->plain);                              /* it shared the last stage's storage */
     d->step = (lk_distil_step){0};
+    d->plain = (lk_distil_teacher){0};
     lk_err e = allocate(d, stage);
-    if (!e && !first) e = lk_adapter_copy(d->step.student, d->step.x, before.student, before.x);
-    const lk_val *was = NULL;
-    if (!e && !first) lk_adapter_params(before.student, before.g, &was);
-    for (int i = 0; !e && !first && i < d->step.n_teacher; i++)
-        e = copy_values(d->step.x, d->step.teacher[i], before.x, d->plan.stage[stage].keep_teacher ? before.teacher[i] : was[i]);
+    if (!e && !first) e = lk_distil_own(&d->plan, stage) ? inherit_weights(d, st, &before, &taught) : inherit_adapter(d, st, &before);
+    if (!e && st->x0 && (stage == 0 || !d->plan.stage[stage - 1].x0)) e = turn_sign(&d->step);
+    lk_distil_teacher_free(&taught);
     lk_distil_step_free(&before);
     d->open = stage;
     return e;
@@ -155,12 +195,12 @@ static lk_err draw(lk_distiller *d, const lk_distil_stage *st, int64_t step, con
     return LK_OK;
 }
 /* Every sample from `from` to `to` by one prediction at `from`. */
-static lk_err jump_all(const lk_distiller *d, const double *from, const double *to, const float *m, float *x) {
+static lk_err jump_all(const lk_distiller *d, lk_predict what, const double *from, const double *to, const float *m, float *x) {
     for (int b = 0; b < d->plan.batch; b++) {
         double a, s, a2, s2;
         LK_TRY(level(d, from[b], &a, &s));
         LK_TRY(level(d, to[b], &a2, &s2));
-        lk_jump j = lk_jump_between(LK_PREDICT_V, a, s, a2, s2);
+        lk_jump j = lk_jump_between(what, a, s, a2, s2);
         const float on_x = (float)j.on_x, on_m = (float)j.on_prediction;
         for (size_t i = (size_t)b * LK_ZOO_LATENT_SIZE; i < (size_t)(b + 1) * LK_ZOO_LATENT_SIZE; i++) x[i] = on_x * x[i] + on_m * m[i];
     }
@@ -182,7 +222,7 @@ static lk_err teach(lk_distiller *d, const lk_distil_stage *st, int64_t step, co
             at[b] = (float)from[b];
         }
         e = lk_distil_teacher_predict(t, w->landing, at, m);
-        if (!e) e = jump_all(d, from, to, m, w->landing);
+        if (!e) e = jump_all(d, lk_distil_x0_teacher(&d->plan, d->open) ? LK_PREDICT_X0 : LK_PREDICT_V, from, to, m, w->landing);
     }
     free(m);
     return e;
@@ -196,7 +236,7 @@ static lk_err set_jump(lk_distiller *d, const drawn *w, const double *to, lk_val
         double a, s, a2 = 1, s2 = 0;
         LK_TRY(level(d, w->t[b], &a, &s));
         if (to) LK_TRY(level(d, to[b], &a2, &s2));
-        lk_jump j = lk_jump_between(LK_PREDICT_V, a, s, a2, s2);
+        lk_jump j = lk_jump_between(d->plan.stage[d->open].x0 ? LK_PREDICT_X0 : LK_PREDICT_V, a, s, a2, s2);
         x[b] = j.on_x; m[b] = j.on_prediction; weights[b] = 1 / (j.on_prediction * j.on_prediction);
     }
     LK_TRY(lk_exec_set_f64(d->step.x, on_x, x, d->plan.batch));
@@ -295,13 +335,14 @@ lk_err lk_distiller_step(lk_distiller *d, int64_t step, double losses[2]) {
     if (stage != d->open) LK_TRY(open_stage(d, stage));
     lk_distil_step *s = &d->step;
     int64_t within = step - stage_start(d, stage);
-    lk_lr schedule = {.name = "cosine", .base = 0.9 * d->plan.lr, .warmup = st->iterations / 10, .total = st->iterations};
+    double peak = st->full ? d->plan.full_lr : d->plan.lr;
+    lk_lr schedule = {.name = "cosine", .base = 0.9 * peak, .warmup = st->iterations / 10, .total = st->iterations};
     double rate;
     float v[4] = {0, 0, NAN, NAN};
     LK_TRY(lk_lr_at(&schedule, within, &rate));
     LK_TRY(prepare(d, st, step));
     bool waits = st->kind == LK_DISTIL_MATCHING && d->plan.fake_every > 1 && (within + 1) % d->plan.fake_every;
-    LK_TRY(lk_optimiser_set(s->optimiser, s->x, within, waits ? 0 : rate + 0.1 * d->plan.lr));
+    LK_TRY(lk_optimiser_set(s->optimiser, s->x, within, waits ? 0 : rate + 0.1 * peak));
     if (s->critic) LK_TRY(lk_optimiser_set(s->critic, s->x, within, d->plan.critic_lr));
     LK_TRY(lk_exec_run(s->x));
     for (int i = 0; i < s->n_outputs; i++) LK_TRY(lk_exec_get(s->x, s->outputs[i], &v[i], 1));

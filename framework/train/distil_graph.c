@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { const lk_zoo *zoo; const lk_distil_plan *plan; const lk_distil_stage *stage; lk_distil_step *s; } builder;
+typedef struct { const lk_zoo *zoo; const lk_distil_plan *plan; const lk_distil_stage *stage; bool own; lk_distil_step *s; } builder;
 
 static lk_val per_sample(builder *b, const char *name) { return lk_input(b->s->g, name, LK_F32, LK_SHAPE(b->plan->batch)); }
 static lk_val latents(builder *b, const char *name) { return lk_input(b->s->g, name, LK_F32, LK_SHAPE(b->plan->batch, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)); }
 static lk_val predict(builder *b, lk_adapter **adapter, lk_val x, lk_val t, lk_val context) {
     lk_net net = lk_net_root(b->s->g);
-    if (adapter) { net.adapters = adapter; net.n_adapters = 1; }
+    if (adapter && *adapter) { net.adapters = adapter; net.n_adapters = 1; }
     return lk_unet2d(&net, &b->zoo->unet, x, t, context, LK_UNET_PLAIN);
 }
 static lk_optimiser *optimiser(builder *b, const char *name) {
@@ -23,18 +23,21 @@ static void train_adapter(builder *b, lk_adapter *adapter, lk_optimiser *o, lk_v
     lk_optimiser_params(o, params, n);
     lk_optimiser_add_loss(o, loss);
 }
-/* The second optimiser's params: all weights under a prefix. */
-static void train_weights(builder *b, const char *prefix, lk_optimiser *o, lk_val loss) {
-    lk_graph *g = b->s->g;
+/* All weights under a prefix; "": the UNet's own. In the graph's arena. */
+static int weights_under(lk_graph *g, const char *prefix, lk_val **params) {
     int count = lk_graph_count(g), n = 0;
-    lk_val *params = lk_xcalloc((size_t)count, sizeof *params);
+    *params = lk_alloc(lk_graph_arena(g), sizeof **params * (size_t)count);
     for (int i = 0; i < count; i++) {
         const lk_node *node = lk_graph_node(g, (lk_val){i});
-        if (node->op == LK_OP_param && node->mem == LK_MEM_WEIGHT && lk_starts(node->name, prefix)) params[n++] = (lk_val){i};
+        if (node->op == LK_OP_param && node->mem == LK_MEM_WEIGHT && (*prefix ? lk_starts(node->name, prefix) : !strchr(node->name, '/'))) (*params)[n++] = (lk_val){i};
     }
+    return n;
+}
+static void train_weights(builder *b, const char *prefix, lk_optimiser *o, lk_val loss) {
+    lk_val *params;
+    int n = weights_under(b->s->g, prefix, &params);
     lk_optimiser_params(o, params, n);
     lk_optimiser_add_loss(o, loss);
-    free(params);
 }
 static lk_val landing_loss(builder *b, lk_val landed) {
     b->s->weight = per_sample(b, "weight");
@@ -125,24 +128,27 @@ static lk_val pixels(builder *b, lk_val m, lk_val *critic) {
     *critic = lk_critic_loss(g, LK_HINGE, pixel_logits(b, s->clean), fake);
     return lk_add(g, lk_generator_loss(g, LK_HINGE, fake), lk_scale(g, lk_score_distillation(g, x0, believed, s->judge_alpha), b->stage->score_weight));
 }
-/* The teacher's adapter belongs to the checkpoint: params that an effect writes with what they hold. */
-static void keep_teacher(lk_distil_step *s) {
+/* What no update writes belongs to the checkpoint too: params that an effect writes with what they hold. The student's own weights in a LoRA
+ * stage; the teacher: weights where the student has its own, else an adapter. */
+static void keep_teacher(builder *b) {
+    lk_distil_step *s = b->s;
     lk_graph *g = s->g;
     lk_arena *a = lk_graph_arena(g);
-    const lk_val *params;
-    s->n_teacher = lk_adapter_params(s->student, g, &params);
+    const lk_val *params = s->weights;
+    s->n_teacher = !b->own ? lk_adapter_params(s->student, g, &params) : b->stage->base_teacher ? 0 : s->n_weights;
     s->teacher = lk_alloc(a, sizeof *s->teacher * (size_t)(s->n_teacher + 1));
     for (int i = 0; i < s->n_teacher; i++) {
         const char *name = lk_graph_node(g, params[i])->name;
-        s->teacher[i] = lk_param(g, lk_fmt(a, "teacher/%s", name), lk_shape_of(g, params[i]), LK_MEM_ADAPTER);
+        s->teacher[i] = lk_param(g, lk_fmt(a, "teacher/%s", name), lk_shape_of(g, params[i]), b->own ? LK_MEM_WEIGHT : LK_MEM_ADAPTER);
         lk_assign(g, s->teacher[i], s->teacher[i]);
     }
 }
-lk_err lk_distil_step_build(const lk_zoo *z, const lk_distil_plan *p, const lk_distil_stage *stage, lk_distil_step *s) {
+lk_err lk_distil_step_build(const lk_zoo *z, const lk_distil_plan *p, int index, lk_distil_step *s) {
+    const lk_distil_stage *stage = &p->stage[index];
     memset(s, 0xff, sizeof *s);                                    /* every value LK_NONE */
-    s->g = lk_graph_new(); s->x = NULL; s->fake = NULL; s->critic = NULL; s->teacher = NULL; s->n_teacher = 0;
-    builder b = {z, p, stage, s};
-    s->student = lk_adapter_new(lk_distil_lora(p->rank), "");
+    s->g = lk_graph_new(); s->x = NULL; s->student = s->fake = NULL; s->critic = NULL; s->teacher = s->weights = NULL; s->n_teacher = s->n_weights = 0;
+    builder b = {z, p, stage, lk_distil_own(p, index), s};
+    if (!stage->full) s->student = lk_adapter_new(lk_distil_lora(p->rank), "");
     if (stage->kind == LK_DISTIL_MATCHING) s->fake = lk_adapter_new(lk_distil_lora(p->rank), "fake/");
     s->x_t = latents(&b, "x_t");
     s->t = per_sample(&b, "t");
@@ -156,14 +162,16 @@ lk_err lk_distil_step_build(const lk_zoo *z, const lk_distil_plan *p, const lk_d
     case LK_DISTIL_PIXELS:      loss = pixels(&b, m, &second); break;
     default:                    loss = landing_loss(&b, jumped(&b, m)); break;
     }
-    train_adapter(&b, s->student, s->optimiser, loss);
+    if (stage->full) train_weights(&b, "", s->optimiser, loss); else train_adapter(&b, s->student, s->optimiser, loss);
     if (lk_ok(second)) {                                           /* both gradients are taken before either update */
         s->critic = optimiser(&b, "critic");
         if (s->fake) train_adapter(&b, s->fake, s->critic, second); else train_weights(&b, "critic/", s->critic, second);
     }
     lk_optimiser_finish(s->optimiser);
     if (s->critic) lk_optimiser_finish(s->critic);
-    keep_teacher(s);
+    if (b.own) s->n_weights = weights_under(s->g, "", &s->weights);
+    for (int i = 0; i < s->n_weights && !stage->full; i++) lk_assign(s->g, s->weights[i], s->weights[i]);
+    keep_teacher(&b);
     s->outputs[0] = lk_optimiser_loss(s->optimiser);
     s->outputs[1] = lk_optimiser_grad_norm(s->optimiser);
     if (s->critic) { s->outputs[2] = lk_optimiser_loss(s->critic); s->outputs[3] = lk_optimiser_grad_norm(s->critic); }

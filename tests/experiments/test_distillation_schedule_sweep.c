@@ -6,7 +6,7 @@
 #include <math.h>
 
 /* ---- the table ----------------------------------------------------------------------------------------------------- */
-static const lk_schedule_opts usual = {.budget = 100000, .rank = 16, .batch = 4, .lr = 1e-3, .critic_lr = 1e-3, .guidance = 2};
+static const lk_schedule_opts usual = {.budget = 100000, .rank = 16, .batch = 4, .lr = 1e-3, .critic_lr = 1e-3, .guidance = 2, .full_lr = 1e-4};
 TEST(every_row_is_a_plan_that_the_distiller_takes) {
     const lk_schedule *rows;
     int n = lk_schedules(&rows);
@@ -55,6 +55,7 @@ TEST(kills_in_the_middle_of_a_schedule_change_nothing) {
     char a[65], b[65], dir[300], out[320];
     int n;
     setenv("LK_CHECKPOINT_STEPS", "1", 1);
+    setenv("LK_THREADS", "1", 1);                                   /* two would wait for each other beside the other tests */
     finished("whole", NULL, adversarial, &n, a);
     CHECK(n == 1);
     snprintf(dir, sizeof dir, "%s/killed", lk_test_dir());

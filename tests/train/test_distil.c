@@ -22,8 +22,9 @@ static lk_distil_plan plan_of(int n, const lk_distil_stage *stages, double lr, d
     memcpy(p.stage, stages, sizeof *stages * (size_t)n);
     return p;
 }
-/* SHA-256 over every param whose name has a part. */
+/* SHA-256 over every param under a prefix; rest: over the student's LoRA, with the prefix "unet" over the UNet itself. */
 static void digest(const lk_distiller *d, const char *prefix, bool rest, char hex[65], int *n) {
+    lk_mem mem = !strcmp(prefix, "unet") ? LK_MEM_WEIGHT : LK_MEM_ADAPTER;
     lk_exec *x = lk_distiller_exec(d);
     const lk_graph *g = lk_exec_graph(x);
     lk_sha256 sum;
@@ -32,7 +33,7 @@ static void digest(const lk_distiller *d, const char *prefix, bool rest, char he
     for (int i = 0; i < lk_graph_count(g); i++) {
         const lk_node *node = lk_graph_node(g, (lk_val){i});
         if (node->op != LK_OP_param || (node->mem != LK_MEM_ADAPTER && node->mem != LK_MEM_WEIGHT)) continue;
-        if (rest ? strchr(node->name, '/') || node->mem != LK_MEM_ADAPTER : !lk_starts(node->name, prefix)) continue;
+        if (rest ? strchr(node->name, '/') || node->mem != mem : !lk_starts(node->name, prefix)) continue;
         int64_t size = lk_numel(node->shape);
         float *v = lk_xmalloc(sizeof *v * (size_t)size);
         CHECK_OK(lk_exec_get(x, (lk_val){i}, v, size));
@@ -173,6 +174,123 @@ TEST(a_student_may_guide_itself) {
     CHECK_CLOSE(once, plain, 1e-5 * plain);
     CHECK_MSG(fabs(thrice - plain) > 1e-2 * plain, "guidance 3: loss %g, none: %g", thrice, plain);
 }
+/* ---- weights of its own -------------------------------------------------------------------------------------------- */
+static void values(const lk_distiller *d, const char *name, float *v, int64_t n) {
+    lk_exec *x = lk_distiller_exec(d);
+    lk_val at = lk_find(lk_exec_graph(x), name);
+    CHECK_MSG(lk_ok(at), "no param %s", name);
+    CHECK_OK(lk_exec_get(x, at, v, n));
+}
+/* A full stage begins at W + B A, in binary64 from the checkpoint and the LoRA as stage 1 left it; at a rate of nothing it stays there, and so does
+ * its teacher. Tolerance: a product of rank 1 and a sum in binary32, values below 1. */
+TEST(a_full_stage_begins_at_the_merged_student) {
+    if (!ready()) return;
+    static const char module[] = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+    enum { WIDTH = 128 };
+    lk_distil_stage st[2] = {mse(8, 4, 2), mse(4, 2, 1)};
+    st[1].base_teacher = false; st[1].full = true;
+    lk_distil_plan p = plan_of(2, st, 1e-2, 0);
+    p.full_lr = 1e-60;
+    lk_distiller *d;
+    static float w[WIDTH * WIDTH], merged[WIDTH * WIDTH], a[WIDTH], b[WIDTH];
+    char name[200], unet[65], teacher[65];
+    const lk_tensor *t;
+    int n;
+    CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 5, studio.pool, &d));
+    steps(d, 0, 2);
+    snprintf(name, sizeof name, "%s.weight", module);
+    CHECK_OK(lk_st_get(studio.zoo.unet_weights, name, &t));
+    if (!CHECK(t->numel == WIDTH * WIDTH)) return;
+    CHECK_OK(lk_st_f32(t, w));
+    const lk_val *params;
+    int count = lk_adapter_params(lk_distiller_adapter(d), lk_exec_graph(lk_distiller_exec(d)), &params);
+    for (int i = 0; i < count; i++) {
+        const lk_node *node = lk_graph_node(lk_exec_graph(lk_distiller_exec(d)), params[i]);
+        if (!strstr(node->name, module)) continue;
+        CHECK_OK(lk_exec_get(lk_distiller_exec(d), params[i], strstr(node->name, "lora_A") ? a : b, WIDTH));
+    }
+    steps(d, 2, 3);
+    CHECK(!lk_distiller_adapter(d));
+    values(d, name, merged, WIDTH * WIDTH);
+    double moved = 0;
+    for (int i = 0; i < WIDTH; i++) for (int k = 0; k < WIDTH; k++) {
+        double want = w[i * WIDTH + k] + (double)b[i] * a[k];
+        CHECK_CLOSE(merged[i * WIDTH + k], want, 1e-6);
+        moved = fmax(moved, fabs(want - w[i * WIDTH + k]));
+    }
+    CHECK_MSG(moved > 1e-4, "stage 1 moved the weight by %g: nothing to see", moved);
+    digest(d, "unet", true, unet, &n);
+    CHECK(n > 100);
+    digest(d, "teacher/", false, teacher, &count);
+    CHECK_MSG(n == count && !strcmp(unet, teacher), "the teacher (%d weights) is not the student that came before (%d)", count, n);
+    lk_distiller_free(d);
+}
+TEST(critic_and_full_student_do_not_leak) {
+    if (!ready()) return;
+    lk_distil_stage st = mse(2, 1, 2);
+    st.kind = LK_DISTIL_ADVERSARIAL; st.full = true;
+    for (int side = 0; side < 2; side++) {
+        lk_distil_plan p = plan_of(1, &st, 0, side ? 1e-3 : 0);
+        p.full_lr = side ? 1e-60 : 1e-3;
+        lk_distiller *d;
+        char before[2][65], after[2][65];
+        int n;
+        CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 1, studio.pool, &d));
+        steps(d, 0, 1);
+        digest(d, "unet", true, before[0], &n); digest(d, "critic/", false, before[1], &n);
+        steps(d, 1, 2);
+        digest(d, "unet", true, after[0], &n); digest(d, "critic/", false, after[1], &n);
+        CHECK_MSG(!strcmp(before[0], after[0]) == (side == 1), "side %d: the student %s", side, side ? "moved by the critic's loss" : "did not move");
+        CHECK_MSG(!strcmp(before[1], after[1]) == (side == 0), "side %d: the critic %s", side, side ? "did not move" : "moved by the student's loss");
+        lk_distiller_free(d);
+    }
+}
+/* Full, then a LoRA on it, then x0: killed in the second and in the third stage. */
+TEST(weights_of_its_own_resume_with_the_same_bits) {
+    if (!ready()) return;
+    lk_distil_stage st[3] = {mse(4, 2, 1), mse(2, 1, 2), mse(2, 1, 2)};
+    st[0].full = true;
+    st[1].base_teacher = st[2].base_teacher = false;
+    st[2].keep_teacher = st[2].x0 = true;
+    lk_distil_plan p = plan_of(3, st, 1e-3, 0);
+    p.full_lr = 1e-4;
+    char whole[2][65], again[2][65], path[2][400];
+    int n;
+    lk_distiller *d;
+    CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 2, studio.pool, &d));
+    for (int64_t s = 0; s < 5; s++) {
+        steps(d, s, s + 1);
+        if (s != 1 && s != 3) continue;
+        snprintf(path[s / 2], sizeof path[0], "%s/own%d.safetensors", lk_test_dir(), (int)s);
+        CHECK_OK(lk_distiller_save(d, s + 1, path[s / 2]));
+    }
+    digest(d, "", true, whole[0], &n); digest(d, "unet", true, whole[1], &n);
+    lk_distiller_free(d);
+    for (int k = 0; k < 2; k++) {
+        int64_t step = 0;
+        CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 2, studio.pool, &d));
+        CHECK_OK(lk_distiller_load(d, path[k], &step));
+        CHECK(step == 2 + 2 * k);
+        steps(d, step, 5);
+        digest(d, "", true, again[0], &n); digest(d, "unet", true, again[1], &n);
+        CHECK_MSG(!strcmp(whole[0], again[0]) && !strcmp(whole[1], again[1]), "resumed at %lld: weights differ", (long long)step);
+        lk_distiller_free(d);
+    }
+}
+/* At pure noise -v misses x0 = alpha x - sigma v by alpha x and (1 - sigma) v: the mean square of the first step is about alpha^2 = .005 with values of
+ * unit variance. With the sign left as it was it would be 4 v^2. */
+TEST(x0_begins_where_v_left_off) {
+    if (!ready()) return;
+    lk_distil_stage st[2] = {mse(4, 1, 1), mse(1, 1, 1)};
+    st[1].base_teacher = false; st[1].x0 = true;
+    lk_distiller *d;
+    double losses[2] = {NAN, NAN};
+    lk_distil_plan p = plan_of(2, st, 1e-6, 0);
+    CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 4, studio.pool, &d));
+    for (int64_t s = 0; s < 2; s++) CHECK_OK(lk_distiller_step(d, s, losses));
+    CHECK_MSG(losses[0] > 1e-3 && losses[0] < 0.02, "loss %g", losses[0]);
+    lk_distiller_free(d);
+}
 TEST(refusals) {
     struct { lk_distil_stage st[2]; int n; const char *part; } bad[] = {
         {{mse(32, 5, 1)}, 1, "do not divide into 5 student steps: 30 or 35 would"}, {{mse(4, 8, 1)}, 1, "cannot teach a student of 8"}, {{mse(4, 0, 1)}, 1, "at least 1"},
@@ -188,11 +306,31 @@ TEST(refusals) {
     bad[8].st[1].guidance_lo = bad[8].st[1].guidance_hi = 2;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lk_distil_plan p = plan_of(bad[i].n, bad[i].st, 1e-3, 0);
-        CHECK_FAILS(lk_distil_check(&p), bad[i].part);
+        CHECK_FAILS(lk_distil_check(&p, LK_PREDICT_V), bad[i].part);
+    }
+    struct { lk_distil_stage st[2]; int n; lk_predict base; const char *part; } own[] = {
+        {{mse(8, 4, 1)}, 1, LK_PREDICT_FLOW, "x0 as target with a flow model, whose velocity has no pole at the last timestep: leave x0 off"},
+        {{mse(8, 4, 1)}, 1, LK_PREDICT_EPSILON, "from v alone"},
+        {{mse(8, 4, 1)}, 1, LK_PREDICT_V, "for mse and adversarial stages"},
+        {{mse(8, 4, 1)}, 1, LK_PREDICT_V, "without the stage by mse"},
+        {{mse(8, 4, 1), mse(4, 2, 1)}, 2, LK_PREDICT_V, "x0 here too"},
+        {{mse(8, 4, 1)}, 1, LK_PREDICT_V, "at a rate of 0; above 0"},
+        {{mse(8, 4, 1), mse(4, 2, 1)}, 2, LK_PREDICT_V, "a LoRA stage before any such"},
+        {{mse(8, 4, 1), mse(8, 2, 1)}, 2, LK_PREDICT_V, "whose teacher was no student: let the base teach"}};
+    for (int i = 0; i < 5; i++) own[i].st[0].x0 = true;
+    own[2].st[0].kind = LK_DISTIL_CONSISTENCY;
+    own[3].st[0].kind = LK_DISTIL_ADVERSARIAL;
+    own[5].st[0].full = own[6].st[0].full = true;
+    own[6].st[1].kind = LK_DISTIL_MATCHING;
+    own[7].st[1].base_teacher = false; own[7].st[1].keep_teacher = true;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        lk_distil_plan p = plan_of(own[i].n, own[i].st, 1e-3, 0);
+        if (i == 6) p.full_lr = 1e-4;
+        CHECK_FAILS(lk_distil_check(&p, own[i].base), own[i].part);
     }
     lk_distil_stage good = mse(8, 4, 1);
     lk_distil_plan p = plan_of(1, &good, 1e-3, 0);
-    CHECK_OK(lk_distil_check(&p));
+    CHECK_OK(lk_distil_check(&p, LK_PREDICT_V));
     p.rank = 0;
-    CHECK_FAILS(lk_distil_check(&p), "no targets to train");
+    CHECK_FAILS(lk_distil_check(&p, LK_PREDICT_V), "no targets to train");
 }
