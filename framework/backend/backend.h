@@ -42,7 +42,7 @@ typedef struct lk_backend {
     /* Packing of frozen weights (both NULL: none). pack_form: 0 = input i is read as it is; else the number of a
      * packed form, of the same size as the input: equal numbers on one param share one copy. pack: values -> packed. */
     int  (*pack_form)(const lk_graph *, const lk_node *, int input);
-    void (*pack)(const lk_graph *, const lk_node *, int input, const void *values, void *packed);
+    void (*pack)(const lk_graph *, const lk_node *, int input, const void *values, void *packed, lk_pool *);
     const lk_device *device;          /* NULL: values live in host memory */
     /* Fast tiers of a device: whether a node reads a frozen param in bf16 at this input. Where all its readers do, it is kept so. */
     bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);

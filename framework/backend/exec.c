@@ -453,7 +453,7 @@ static const void *packed_form(lk_exec *e, int turn, int k) {
     if (e->counted) { e->held += s->bytes; lk_memory_hold(s->bytes); }
     lk_pack *p = &s->packs[s->n_packs++];
     *p = (lk_pack){form, lk_xaligned((size_t)s->bytes)};
-    e->backend->pack(e->graph, n, k, s->data, p->data);
+    e->backend->pack(e->graph, n, k, s->data, p->data, e->pool);
     return p->data;
 }
 

@@ -9,12 +9,12 @@
 static int BLOCK = 256;                      /* a test plants an error here */
 #define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
 #define ISA(i) void lk_kernels_contract_##i(lk_kernel *); int64_t lk_contract_workspace_##i(const lk_node *, const lk_shape *, int); uint64_t lk_contract_calls_##i(void); \
-    int lk_contract_pack_form_##i(const lk_node *, const lk_shape *, int); void lk_contract_pack_##i(const lk_node *, const lk_shape *, int, const float *, float *);
+    int lk_contract_pack_form_##i(const lk_node *, const lk_shape *, int); void lk_contract_pack_##i(const lk_node *, const lk_shape *, int, const float *, float *, lk_pool *);
 ISAS
 #undef ISA
 static const struct {
     const char *name; void (*fill)(lk_kernel *); int64_t (*workspace)(const lk_node *, const lk_shape *, int); uint64_t (*calls)(void);
-    int (*form)(const lk_node *, const lk_shape *, int); void (*pack)(const lk_node *, const lk_shape *, int, const float *, float *);
+    int (*form)(const lk_node *, const lk_shape *, int); void (*pack)(const lk_node *, const lk_shape *, int, const float *, float *, lk_pool *);
 } sets[] = {
 #define ISA(i) {#i, lk_kernels_contract_##i, lk_contract_workspace_##i, lk_contract_calls_##i, lk_contract_pack_form_##i, lk_contract_pack_##i},
 ISAS
@@ -190,7 +190,7 @@ static bool agrees(problem *p, const float *want, const char *what, bool quiet) 
             for (int64_t k = 0; k < work / 4 + GUARD; k++) w[k] = CANARY;
             for (int64_t k = 0; k < n + GUARD; k++) out[k] = CANARY;
             float *packed = packs ? values(numel(p->in_shape[1])) : NULL;
-            if (packs) sets[i].pack(&p->node, p->in_shape, 1, p->in[1], packed);
+            if (packs) sets[i].pack(&p->node, p->in_shape, 1, p->in[1], packed, pool);
             const void *packed_list[5] = {NULL, packed};
             lk_kernel_call call = {.node = &p->node, .out = out, .in = p->in, .in_shape = p->in_shape, .work = w, .packed = packs ? packed_list : NULL, .pool = pool};
             uint64_t before = sets[i].calls();

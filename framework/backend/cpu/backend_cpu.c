@@ -10,12 +10,11 @@
 #define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
 
 #define FAMILY(family, isa) void lk_kernels_##family##_##isa(lk_kernel *);
-#define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void);
+#define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void); void lk_contract_pack_##isa(const lk_node *, const lk_shape *in_shape, int input, const float *, float *, lk_pool *);
 ISAS
 #undef ISA
 #undef FAMILY
 int  lk_contract_pack_form_scalar(const lk_node *, const lk_shape *in_shape, int input);
-void lk_contract_pack_scalar(const lk_node *, const lk_shape *in_shape, int input, const float *, float *);
 
 static void shapes_of(const lk_graph *g, const lk_node *n, lk_shape *out /* [64] */) {
     for (int i = 0; i < n->n_in && i < 64; i++) out[i] = lk_shape_of(g, n->in[i]);
@@ -27,6 +26,10 @@ static void shapes_of(const lk_graph *g, const lk_node *n, lk_shape *out /* [64]
         if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0; \
         lk_shape in[64]; shapes_of(g, n, in); \
         return lk_contract_workspace_##isa(n, in, threads); \
+    } \
+    static void pack_##isa(const lk_graph *g, const lk_node *n, int input, const void *values, void *packed, lk_pool *pool) { \
+        lk_shape in[64]; shapes_of(g, n, in); \
+        lk_contract_pack_##isa(n, in, input, values, packed, pool); \
     }
 #define FAMILY(family, isa) lk_kernels_##family##_##isa(table);
 ISAS
@@ -39,17 +42,13 @@ static int pack_form(const lk_graph *g, const lk_node *n, int input) {
     lk_shape in[64]; shapes_of(g, n, in);
     return lk_contract_pack_form_scalar(n, in, input);
 }
-static void pack(const lk_graph *g, const lk_node *n, int input, const void *values, void *packed) {
-    lk_shape in[64]; shapes_of(g, n, in);
-    lk_contract_pack_scalar(n, in, input, values, packed);
-}
 
 static struct {
     lk_backend backend; const char *name;
     void (*fill)(lk_kernel *);
     uint64_t (*calls)(void);
 } sets[] = {
-#define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack = pack}, #isa, fill_##isa, lk_contract_calls_##isa},
+#define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack = pack_##isa}, #isa, fill_##isa, lk_contract_calls_##isa},
 ISAS
 #undef ISA
 };

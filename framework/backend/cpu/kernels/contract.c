@@ -31,8 +31,24 @@ int LK_KNAME(lk_contract_pack_form)(const lk_node *n, const lk_shape *in, int in
     lk_conv_geometry g = lk_conv_geometry_of(n, in);
     return lk_conv_packs(&g) ? 1 + (int)g.groups : 0;
 }
-void LK_KNAME(lk_contract_pack)(const lk_node *n, const lk_shape *in, int input, const float *values, float *packed) {
-    if (n->op == LK_OP_matmul) { lk_transpose(values, in[input].d[1], in[input].d[0], in[input].d[1], packed, in[input].d[0]); return; }
-    lk_conv_geometry g = lk_conv_geometry_of(n, in);
-    for (int64_t c = 0; c < g.groups * g.cg; c++) lk_conv_pack_channel(&g, values, packed, c);
+typedef struct { lk_conv_geometry g; int64_t rows, columns; const float *values; float *packed; } pack_job;
+enum { ROWS = 64 };                                    /* of a matrix at a time: whole cache lines of its transposition */
+static void pack_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pack_job *j = ctx; (void)thread;
+    const int64_t from = begin * ROWS, rows = lk_k_min(j->rows, end * ROWS) - from;
+    lk_transpose(j->values + from * j->columns, j->columns, rows, j->columns, j->packed + from, j->rows);
+}
+static void pack_channels(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pack_job *j = ctx; (void)thread;
+    for (int64_t c = begin; c < end; c++) lk_conv_pack_channel(&j->g, j->values, j->packed, c);
+}
+void LK_KNAME(lk_contract_pack)(const lk_node *n, const lk_shape *in, int input, const float *values, float *packed, lk_pool *pool) {
+    pack_job j = {.values = values, .packed = packed};
+    if (n->op == LK_OP_matmul) {
+        j.rows = in[input].d[0]; j.columns = in[input].d[1];
+        lk_parallel(pool, (j.rows + ROWS - 1) / ROWS, lk_k_max(1, LK_GRAIN / (ROWS * j.columns)), pack_rows, &j);
+        return;
+    }
+    j.g = lk_conv_geometry_of(n, in);
+    lk_parallel(pool, j.g.groups * j.g.cg, lk_k_max(1, LK_GRAIN / (j.g.og * j.g.kh * j.g.kw)), pack_channels, &j);
 }

@@ -237,11 +237,12 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
     float *b_panel = scratch, *rows = b_panel + NR * LK_KC, *a_panels = scratch + 32 * (LK_KC + LK_ROW_LD);
     const int mp = panels(m1 - m0, MR), np = panels(n1 - n0, NR);
     const bool in_place_b = !p->b.copy && p->b.layout == LK_BY_LANE && mp <= 2, last = k + kc == p->k;
-    const float *a[LK_MC / MR + 1]; int64_t a_k = 1;
+    const float *a[LK_MC / MR + 1]; int64_t a_k = 1, top[LK_MC / MR + 2] = {m0};
     for (int i = 0; i < mp; i++) {
-        int64_t top = cut(m1 - m0, mp, i);
-        a[i] = pack_a(&p->a, m0 + top, (int)(cut(m1 - m0, mp, i + 1) - top), k, kc, a_panels + (int64_t)i * MR_ROOM * LK_ROW_LD, np <= 2, &a_k);
+        top[i + 1] = m0 + cut(m1 - m0, mp, i + 1);
+        a[i] = pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), k, kc, a_panels + (int64_t)i * MR_ROOM * LK_ROW_LD, np <= 2, &a_k);
     }
+    const tile_fn (*fit)[NV + 1] = tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE];
     for (int j = 0; j < np; j++) {
         const int64_t at = n0 + (int64_t)j * NR;
         const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
@@ -255,11 +256,10 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
         else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
         else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
         for (int i = 0; i < mp; i++) {
-            const int64_t top = m0 + cut(m1 - m0, mp, i);
             t.a = a[i];
-            t.c = p->c + top * p->ldc + c_at;
-            t.bias_row = last && p->bias_row ? p->bias_row + top : NULL;
-            tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE][m0 + cut(m1 - m0, mp, i + 1) - top][nv](&t);
+            t.c = p->c + top[i] * p->ldc + c_at;
+            t.bias_row = last && p->bias_row ? p->bias_row + top[i] : NULL;
+            fit[top[i + 1] - top[i]][nv](&t);
         }
     }
 }
