@@ -44,6 +44,23 @@ TEST(guidance_is_the_options_and_its_range_has_the_same_mean) {
     CHECK_OK(lk_schedule_plan(s, o, &p));
     CHECK((p.stage[0].guidance_lo + p.stage[0].guidance_hi) / 2 == 3 && p.stage[0].guidance_lo >= 1);
 }
+/* What every weight is trained on has been a LoRA at the same steps with both critics; nothing comes back to v after x0. */
+TEST(lightning_merges_where_it_says) {
+    const lk_schedule *s;
+    lk_distil_plan p;
+    int full = 0;
+    CHECK_OK(lk_schedule_find("lightning", &s));
+    CHECK_OK(lk_schedule_plan(s, usual, &p));
+    for (int i = 0; i < p.n; i++) {
+        const lk_distil_stage *st = &p.stage[i];
+        CHECK(st->x0 == (st->to == 1));
+        if (!st->full) continue;
+        full++;
+        CHECK(i >= 2 && st->kind == LK_DISTIL_ADVERSARIAL && !st->conditional && p.stage[i - 2].conditional && !p.stage[i - 1].conditional && !p.stage[i - 1].full);
+        CHECK(p.stage[i - 2].to == st->to && p.stage[i - 1].to == st->to && st->keep_teacher);
+    }
+    CHECK(full == 4 && p.full_lr == usual.full_lr);
+}
 TEST(an_unknown_schedule_names_the_nearest) {
     const lk_schedule *s;
     CHECK_FAILS(lk_schedule_find("lightening", &s), "'lightning'");

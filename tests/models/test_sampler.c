@@ -1,6 +1,7 @@
 /* The sampler's two forms and its schedulers, on the zoo's base: without the unconditional half a picture is what guidance 1 gives; Euler walks DDIM's
  * path; what does not go together is refused. */
 #include "models/sampler.h"
+#include "losses/distillation.h"
 #include "models/models.h"
 #include "tests/lib/lk_test.h"
 #include <stdlib.h>
@@ -51,6 +52,64 @@ TEST(euler_walks_ddims_path) {
     CHECK_MSG(apart(ddim, euler) > 0.05, "LCM draws noise, yet is %g apart", apart(ddim, euler));
     CHECK_FAILS(lk_sample(s, prompts, N, 7, 0, (lk_sampling){4, 1, 0, "EulerDiscreteSchedular"}, euler), "EulerDiscreteScheduler");
     lk_sampler_free(s);
+}
+/* One step read as v gives the UNet's answer m back, x and both levels being known; read as x0 the same m must land where DDIM's equation puts it. */
+TEST(an_answer_may_be_x0) {
+    if (!ready()) return;
+    lk_sampler *s;
+    lk_scheduler *levels;
+    static float v[SIZE], x0[SIZE];
+    double a, sg, a2, s2;
+    CHECK_OK(lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &levels));
+    CHECK_OK(lk_scheduler_marginal(levels, 999, &a, &sg));
+    CHECK_OK(lk_scheduler_marginal(levels, 0, &a2, &s2));
+    CHECK_OK(lk_sampler_new_plain(&zoo, NULL, 0, 2, NULL, &s));
+    sample(s, (lk_sampling){1, 1, 0, NULL}, v);
+    sample(s, (lk_sampling){1, 1, 0, NULL, "sample"}, x0);
+    lk_jump as_v = lk_jump_between(LK_PREDICT_V, a, sg, a2, s2);
+    for (int i = 0; i < SIZE; i++) {
+        double x = lk_philox_normal(lk_stream_key(7, "sample.noise"), 0, (uint32_t)(i / LK_ZOO_LATENT_SIZE), (uint64_t)(i % LK_ZOO_LATENT_SIZE)), m = (v[i] - as_v.on_x * x) / as_v.on_prediction;
+        CHECK_CLOSE(x0[i], a2 * m + s2 * (x - a * m) / sg, 1e-4);       /* values of a few units, a dozen roundings in binary32 */
+    }
+    lk_sampler_free(s);
+    lk_scheduler_free(levels);
+}
+TEST(a_sampler_takes_another_unet) {
+    if (!ready()) return;
+    lk_sampler *from, *to;
+    static float before[SIZE], after[SIZE], want[SIZE], bias[LK_ZOO_LATENT] = {0.1f};
+    CHECK_OK(lk_sampler_new_plain(&zoo, NULL, 0, 2, NULL, &from));
+    CHECK_OK(lk_sampler_new_sized(&zoo, false, NULL, 0, 2, LK_ZOO_GRID, LK_ZOO_GRID, NULL, &to));
+    sample(to, (lk_sampling){1, 1, 0, NULL}, before);
+    lk_exec *x = lk_sampler_exec(from);
+    CHECK_OK(lk_exec_set(x, lk_find(lk_exec_graph(x), "conv_out.bias"), bias, LK_ZOO_LATENT));
+    sample(from, (lk_sampling){1, 1, 0, NULL}, want);
+    CHECK_OK(lk_sampler_take_unet(to, x));
+    sample(to, (lk_sampling){1, 1, 0, NULL}, after);
+    CHECK(!memcmp(want, after, sizeof want));
+    CHECK(memcmp(want, before, sizeof want));
+    lk_sampler_free(to);
+    lk_sampler_free(from);
+}
+/* The noise is drawn by element, so that a size has its own picture; the decoder takes it. */
+TEST(other_sizes) {
+    if (!ready()) return;
+    lk_sampler *s;
+    enum { H = 8, W = 12, EACH = LK_ZOO_LATENT * H * W };
+    static float latents[2 * EACH], frames[2 * 3 * 16 * H * W], square[2 * 3 * 64 * 64], again[2 * 3 * 64 * 64], z[SIZE];
+    CHECK_FAILS(lk_sampler_new_sized(&zoo, false, NULL, 0, 2, 10, 16, NULL, &s), "multiples of 4");
+    CHECK_OK(lk_sampler_new_sized(&zoo, true, NULL, 0, 2, H, W, NULL, &s));
+    sample(s, (lk_sampling){2, 2, 0, NULL}, latents);
+    CHECK_OK(lk_zoo_decode_sized(&zoo, NULL, latents, 2, H, W, frames));
+    double sum = 0, squares = 0;
+    for (int i = 0; i < 2 * 3 * 16 * H * W; i++) { sum += frames[i]; squares += (double)frames[i] * frames[i]; }
+    double n = 2 * 3 * 16 * H * W, mean = sum / n;
+    CHECK_MSG(mean > 20 && mean < 235 && squares / n - mean * mean > 100, "mean %g, variance %g", mean, squares / n - mean * mean);
+    lk_sampler_free(s);
+    for (int i = 0; i < SIZE; i++) z[i] = 0.1f * (float)(i % 17 - 8);
+    CHECK_OK(lk_zoo_decode(&zoo, NULL, z, 2, square));
+    CHECK_OK(lk_zoo_decode_sized(&zoo, NULL, z, 2, LK_ZOO_GRID, LK_ZOO_GRID, again));
+    CHECK(!memcmp(square, again, sizeof square));
 }
 /* One picture under two texts: the sample repeated by hand, and left to the builder. */
 static int64_t two_texts(bool by_hand, float *out) {
