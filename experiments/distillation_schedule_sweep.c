@@ -19,7 +19,9 @@
 static const lk_axis axes[] = {
     {"schedule", "direct,progressive_mse,progressive_mse-guidance_last,progressive_mse-guidance_each,progressive_mse-no_pure_noise,progressive_mse-skip_teacher,lightning,lightning-lora,lightning-v,"
                  "lightning-mse_first,lightning-no_skip,lightning-no_pure_noise,lightning-no_renoise,lightning-conditional,lightning-unconditional,lcm_lora,lcm_lora-16,dmd,dmd-regression,add,add-no_score",
-     .in = {[LK_TINY] = "lightning-unconditional", [LK_SMOKE] = "direct,lightning-unconditional"},
+     .in = {[LK_TINY] = "lightning-unconditional", [LK_SMOKE] = "direct,lightning-unconditional",
+            [LK_DEFAULT] = "direct,progressive_mse,lightning,lightning-lora,lightning-v,progressive_mse-guidance_last,progressive_mse-guidance_each,progressive_mse-no_pure_noise,progressive_mse-skip_teacher,"
+                           "lightning-no_skip,lightning-no_pure_noise,lcm_lora,dmd,add"},
      .about = "a row of experiments/common/schedules.c; after the dash: the one option in which an ablation differs"},
     {"seed", "0..5", .in = {"0", "0", "0", "0..5"}, .open = true, .about = "of adapter, batches and sampling noise; shared by all schedules"},
     {0}};
