@@ -217,7 +217,7 @@ zoo: all
 zoo-check: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh check
 bench: all $(FIXTURE) $(BUILD)/tests/io/test_runfile
-	@BUILD=$(BUILD) bash tests/bench/bench.sh $(if $(ablation),ablation=$(ablation))
+	@$(if $(ablation),BUILD=$(BUILD) bash tests/bench/bench_ablation.sh; exit) BUILD=$(BUILD) bash tests/bench/bench.sh
 	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
 	@BUILD=$(BUILD) bash tests/bench/bench_metrics.sh
 	@BUILD=$(BUILD) bash tests/bench/bench_sd15.sh
@@ -254,7 +254,7 @@ help:
 #H   make gpu-check [n=3]              on a machine with a GPU: bits, digests, times; a report to send back [emulated=1]
 #H   make exp=NAME run backend=cuda    on a GPU; fast tiers cuda-fp32, cuda-tf32, cuda-bf16 (docs/cuda.md)
 #H   make list | new exp=NAME | gc     experiments and sweeps | a new experiment | delete what no sweep names
-#H   make bench | fuzz | soak | paper [draft=1] | all | install | clean
+#H   make bench [ablation=1] | fuzz | soak | paper [draft=1] | all | install | clean
 #H
 #H   CUDA=0|1|auto  SAN=address,undefined|thread  BUILD=DIR  CC=  CFLAGS=  LK_ISA=scalar|avx2|avx512  LK_THREADS=2
 #H   Start here: README.md, then docs/design.md; docs/extending.md to add an operation, model, metric or experiment

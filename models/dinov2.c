@@ -2,7 +2,6 @@
  * bicubically (a = -0.75, pixel centres, edges repeated, no antialiasing), which is two fixed matrices. mask_token exists and is unused. */
 #include "models/blocks.h"
 #include "models/config.h"
-#include <stdlib.h>
 #include <string.h>
 
 static const lk_config_rule rules[] = { { "attention_probs_dropout_prob", "0|0.0" }, { "hidden_dropout_prob", "0|0.0" }, { "drop_path_rate", "0|0.0" }, { NULL } };
@@ -36,35 +35,11 @@ lk_err lk_dinov2_config_load(const char *path, lk_dinov2_config *c) {
     return err;
 }
 
-/* Weight of a sample at distance d (Keys 1981, a = -0.75). */
-static double cubic(double d) {
-    const double a = -0.75;
-    if (d < 0) d = -d;
-    if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
-    if (d < 2) return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
-    return 0;
-}
-
-static lk_val resize_matrix(lk_graph *g, int64_t out, int64_t in) {
-    double *m = lk_xcalloc((size_t)(out * in), sizeof *m);
-    float *f = lk_xcalloc((size_t)(out * in), sizeof *f);
-    for (int64_t o = 0; o < out; o++) {
-        double source = ((double)o + 0.5) * ((double)in / (double)out) - 0.5;
-        int64_t first = (int64_t)source - (source < (double)(int64_t)source);           /* floor */
-        for (int64_t k = first - 1; k <= first + 2; k++) m[o * in + (k < 0 ? 0 : k >= in ? in - 1 : k)] += cubic(source - (double)k);
-    }
-    for (int64_t i = 0; i < out * in; i++) f[i] = (float)m[i];
-    lk_val v = lk_const(g, LK_F32, LK_SHAPE(out, in), f);
-    free(m);
-    free(f);
-    return v;
-}
-
 /* [1, 1 + side^2, D] -> [1, 1 + h w, D] */
 static lk_val position_table(lk_graph *g, lk_val table, int64_t side, int64_t h, int64_t w, int64_t dim) {
     if (h == side && w == side) return table;
     lk_val grid = lk_image_of(g, lk_slice(g, table, 1, 1, 1 + side * side), side, side);
-    grid = lk_resize_matrix(g, grid, resize_matrix(g, h, side), resize_matrix(g, w, side));
+    grid = lk_resize(g, grid, (int)h, (int)w, LK_RESIZE_BICUBIC);
     return lk_concat(g, (lk_val[]){ lk_slice(g, table, 1, 0, 1), lk_reshape(g, lk_tokens_of(g, grid), LK_SHAPE(1, h * w, dim)) }, 2, 1);
 }
 

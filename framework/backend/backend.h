@@ -50,11 +50,12 @@ typedef struct lk_backend {
 bool lk_takes_bf16(const lk_graph *, const lk_node *, int input);   /* the bf16 tier's keeps_bf16, here so that plans need no device */
 const lk_backend *lk_backend_ref(void);
 lk_err lk_backend_cpu(lk_isa, const lk_backend **);   /* AUTO: LK_ISA from the environment, else the best this machine has */
+lk_err lk_backend_cpu_fast(lk_isa, const lk_backend **);   /* the same with Winograd's F(4,3): its bits depend on nothing but shapes, but are not the exact tier's */
 const char *lk_isa_name(const lk_backend *);          /* "avx512" */
 uint64_t lk_kernel_count(const lk_backend *);         /* contraction kernels run so far by this instruction set: proof that it did the work */
 
 /* ---- the backend of a process (choose.c): what an executor without one of its own takes ---- */
-/* cpu, cuda (the exact tier), or a fast tier: cuda-fp32, cuda-tf32, cuda-bf16. Before anything runs; nothing is opened yet,
+/* cpu, cuda (the exact tier), or a fast tier: cpu-fast, cuda-fp32, cuda-tf32, cuda-bf16. Before anything runs; nothing is opened yet,
  * so a parent may choose and its children run. cuda is an error in a program built without it. */
 lk_err      lk_backend_choose(const char *name);
 const char *lk_backend_chosen(void);                  /* "cpu" where nothing was chosen */

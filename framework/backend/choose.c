@@ -13,7 +13,7 @@
 #endif
 
 static const struct { const char *name, *tier; int precision; } backends[] = {
-    {"cpu", "exact", -1}, {"cuda", "exact", 0}, {"cuda-fp32", "fast fp32", 1}, {"cuda-tf32", "fast tf32", 2}, {"cuda-bf16", "fast bf16", 3}};
+    {"cpu", "exact", -1}, {"cuda", "exact", 0}, {"cuda-fp32", "fast fp32", 1}, {"cuda-tf32", "fast tf32", 2}, {"cuda-bf16", "fast bf16", 3}, {"cpu-fast", "fast winograd", -1}};
 enum { BACKENDS = sizeof backends / sizeof *backends };
 static int chosen;
 
@@ -21,11 +21,13 @@ static int index_of(const char *name) {
     for (int i = 0; i < BACKENDS; i++) if (!strcmp(name, backends[i].name)) return i;
     return -1;
 }
+static bool on_device(void) { return backends[chosen].precision >= 0; }
+static lk_err cpu(const lk_backend **out) { return strcmp(backends[chosen].name, "cpu") ? lk_backend_cpu_fast(LK_ISA_AUTO, out) : lk_backend_cpu(LK_ISA_AUTO, out); }
 lk_err lk_backend_choose(const char *name) {
     int i = index_of(name);
-    if (i < 0) return lk_error(LK_EINPUT, "backend=%s: it is cpu, cuda, cuda-fp32, cuda-tf32 or cuda-bf16", name);
+    if (i < 0) return lk_error(LK_EINPUT, "backend=%s: it is cpu, cpu-fast, cuda, cuda-fp32, cuda-tf32 or cuda-bf16", name);
 #ifndef LK_CUDA
-    if (i) return lk_error(LK_EINPUT, "backend=%s: this program is built without CUDA; `make cuda` builds those that have it (needs the CUDA toolkit 12 or 13), or take backend=cpu", name);
+    if (backends[i].precision >= 0) return lk_error(LK_EINPUT, "backend=%s: this program is built without CUDA; `make cuda` builds those that have it (needs the CUDA toolkit 12 or 13), or take backend=cpu", name);
 #endif
     chosen = i;
     return LK_OK;
@@ -34,17 +36,17 @@ const char *lk_backend_chosen(void) { return backends[chosen].name; }
 const char *lk_backend_tier(const char *name) { int i = index_of(name); return i < 0 ? "exact" : backends[i].tier; }
 lk_err lk_backend_default(const lk_backend **out) {
 #ifdef LK_CUDA
-    if (chosen) return lk_backend_cuda((lk_cuda_precision)backends[chosen].precision, out);
+    if (on_device()) return lk_backend_cuda((lk_cuda_precision)backends[chosen].precision, out);
 #endif
-    return lk_backend_cpu(LK_ISA_AUTO, out);
+    return cpu(out);
 }
 
 lk_err lk_backend_plan_opts(lk_plan_opts *o) {
 #ifdef LK_CUDA
-    if (chosen) { *o = (lk_plan_opts){.element_bytes = 4, .threads = 1}; lk_cuda_plan_opts((lk_cuda_precision)backends[chosen].precision, o); return LK_OK; }
+    if (on_device()) { *o = (lk_plan_opts){.element_bytes = 4, .threads = 1}; lk_cuda_plan_opts((lk_cuda_precision)backends[chosen].precision, o); return LK_OK; }
 #endif
     const lk_backend *b;
-    LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &b));
+    LK_TRY(cpu(&b));
     *o = (lk_plan_opts){.element_bytes = b->element_bytes, .threads = 1, .workspace = b->workspace, .pack_form = b->pack_form};
     return LK_OK;
 }
@@ -67,7 +69,7 @@ lk_err lk_backend_probe(char **text, int64_t *room) {
     answer a = {0};
     int ends[2], status;
     *text = NULL;
-    if (!chosen) ask(&a);
+    if (!on_device()) ask(&a);
     else {
         if (pipe(ends)) return lk_error(LK_EIO, "pipe: %s", strerror(errno));
         fflush(NULL);

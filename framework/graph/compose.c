@@ -130,10 +130,6 @@ lk_val lk_modulate(lk_graph *g, lk_val x, lk_val shift, lk_val scale) {
     return lk_add(g, lk_mul(g, x, lk_shift(g, lk_reshape(g, scale, row), 1)), lk_reshape(g, shift, row));
 }
 
-lk_val lk_resize_matrix(lk_graph *g, lk_val x, lk_val rows, lk_val cols) {
-    return lk_matmul(g, lk_matmul(g, rows, x, LK_NONE, (lk_mm){0}), cols, LK_NONE, (lk_mm){.tb = true});
-}
-
 /* ---- conv3d: conv2d over the frames a depth tap meets ------------------------------------------------------ */
 /* x [N,C,D,H,W] -> [N*OD, C, H, W]: the frames kd, kd + stride, ...; D is padded so that OD * stride frames follow kd. */
 static lk_val frames_at(lk_graph *g, lk_val padded, int64_t kd, int64_t od, int stride) {

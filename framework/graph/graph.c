@@ -27,10 +27,18 @@ void lk_graph_free(lk_graph *g) {
     lk_err_free(g->error);
     free(g->node);
     free(g->epoch);
+    free(g->stands_for);
     free(g->same);
     free(g->named);
     lk_arena_free(g->arena);
     free(g);
+}
+
+void lk_graph_unfuse(lk_graph *g, const lk_op *ops, int n) {
+    for (int i = 0; i < n; i++) g->apart[ops[i]] = lk_op_at(ops[i])->decompose != NULL;
+    if (g->stands_for || !n) return;
+    g->stands_for = lk_xmalloc((size_t)(g->cap ? g->cap : 1) * sizeof *g->stands_for);
+    for (int i = 0; i < g->count; i++) g->stands_for[i] = -1;
 }
 
 lk_arena *lk_graph_arena(lk_graph *g) { return g->arena; }
@@ -151,9 +159,11 @@ static lk_val node_add(lk_graph *g, const lk_node *n) {
         g->cap = g->cap ? g->cap * 2 : 256;
         g->node = lk_xrealloc(g->node, (size_t)g->cap * sizeof *g->node);
         g->epoch = lk_xrealloc(g->epoch, (size_t)g->cap * sizeof *g->epoch);
+        if (g->stands_for) g->stands_for = lk_xrealloc(g->stands_for, (size_t)g->cap * sizeof *g->stands_for);
     }
     g->node[g->count] = *n;
     g->epoch[g->count] = g->effects;
+    if (g->stands_for) g->stands_for[g->count] = -1;
     return (lk_val){g->count++};
 }
 
@@ -168,6 +178,12 @@ static bool inputs_good(lk_graph *g, const lk_op_row *row, const lk_node *n) {
     return true;
 }
 
+/* The fused node stays for its gradient's sake; nothing reads it, so nothing computes it. */
+static lk_val from_primitives(lk_graph *g, lk_val fused) {
+    lk_val v = lk_decompose(g, fused);
+    if (lk_ok(v) && lk_op_at(g->node[fused.id].op)->grad == LK_GRAD_VJP) g->stands_for[v.id] = fused.id;
+    return v;
+}
 lk_val lk_emit(lk_graph *g, lk_op op, const lk_val *in, int n_in, const lk_attr *attr) {
     const lk_op_row *row = lk_op_at(op);
     while (n_in > row->lo && !lk_ok(in[n_in - 1])) n_in--;
@@ -184,7 +200,7 @@ lk_val lk_emit(lk_graph *g, lk_op op, const lk_val *in, int n_in, const lk_attr 
     if (!effect) {
         same_grow(g);
         int32_t id = same_find(g, &n, &slot);
-        if (id >= 0) return (lk_val){id};
+        if (id >= 0) return g->apart[op] ? from_primitives(g, (lk_val){id}) : (lk_val){id};
     }
     lk_val *kept = lk_alloc(g->arena, (size_t)n_in * sizeof *kept + 1);
     memcpy(kept, in, (size_t)n_in * sizeof *kept);
@@ -192,7 +208,7 @@ lk_val lk_emit(lk_graph *g, lk_op op, const lk_val *in, int n_in, const lk_attr 
     lk_val v = node_add(g, &n);
     if (effect) g->effects++;
     else g->same[slot] = v.id;
-    return v;
+    return g->apart[op] ? from_primitives(g, v) : v;
 }
 
 /* ---- leaves ------------------------------------------------------------------------------------------ */

@@ -68,6 +68,9 @@ typedef struct {
 /* ---- life, leaves, looking ------------------------------------------------------------------- */
 lk_graph *lk_graph_new(void);
 void      lk_graph_free(lk_graph *);
+/* From here on these operations, and those of their gradients, are built from primitives: the same bits, more nodes, time and memory.
+ * For measuring what fusing is worth. Operations without a decomposition stay as they are. */
+void      lk_graph_unfuse(lk_graph *, const lk_op *, int n);
 lk_err    lk_graph_error(const lk_graph *);          /* a fresh copy of the first error, or NULL; caller frees */
 void      lk_graph_fail(lk_graph *, lk_code, const char *fmt, ...) __attribute__((format(printf, 3, 4))); /* for builders on top of this one (models) */
 lk_arena *lk_graph_arena(lk_graph *);
@@ -149,6 +152,10 @@ lk_val lk_max_pool2d_dx(lk_graph *, lk_val x, lk_val dy, lk_pool2d), lk_max_pool
 lk_val lk_upsample_nearest(lk_graph *, lk_val, int h, int w), lk_upsample_nearest_dx(lk_graph *, lk_val, int h, int w);
 lk_val lk_affine_warp(lk_graph *, lk_val x, lk_val m /* [N,2,3]: source (x, y) = m * (dest x, dest y, 1), pixel centres at integers */, lk_warp);
 lk_val lk_affine_warp_dx(lk_graph *, lk_val dy, lk_val m, lk_warp);
+/* torch's interpolate with align_corners=False: pixel centres at halves. Bicubic is Keys (1981), a = -0.75; _AA: antialias=True, a = -0.5. Weights are
+ * computed in binary64 and rounded; two products, so it can be differentiated as often as they can. */
+typedef enum { LK_RESIZE_BILINEAR, LK_RESIZE_BICUBIC, LK_RESIZE_BILINEAR_AA, LK_RESIZE_BICUBIC_AA } lk_resample;
+lk_val lk_resize(lk_graph *, lk_val x /* [N,C,H,W] */, int h, int w, lk_resample);
 lk_val lk_resize_matrix(lk_graph *, lk_val x /* [N,C,H,W] */, lk_val rows /* [OH,H] */, lk_val cols /* [OW,W] */); /* rows x cols^T */
 
 /* ---- fused ------------------------------------------------------------------------------------------- */

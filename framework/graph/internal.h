@@ -19,6 +19,8 @@ struct lk_graph {
     int32_t *named; int named_cap;   /* open hash table of ids, -1 free: leaves by name */
     int n_named;
     lk_mem mem;                      /* class of the nodes emitted now: GRADIENT while lk_vjp works */
+    bool apart[LK_OP_COUNT];         /* operations built from primitives */
+    int *stands_for;                 /* by id: the fused node whose value it is and whose gradient it has, -1: itself; NULL: nothing is apart */
     lk_err error;                    /* the first */
 };
 

@@ -53,7 +53,8 @@ static void receive(lk_graph *g, sweep *s, lk_val v, lk_val c) {
 
 static void visit(lk_graph *g, sweep *s, int id) {
     lk_val dy = s->cotangent[id - s->lo];
-    const lk_node node = g->node[id];                /* a copy: rules add nodes and the array moves */
+    const bool apart = g->stands_for && g->stands_for[id] >= 0;
+    const lk_node node = g->node[apart ? g->stands_for[id] : id];   /* a copy: rules add nodes and the array moves */
     const lk_op_row *row = lk_op_at(node.op);
     if (!lk_ok(dy) || s->barrier[id - s->lo] || row->grad == LK_GRAD_ZERO) return;
     lk_val dx[64];

@@ -91,7 +91,7 @@ lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
     char need[32], have[32];
     const char *who;
     int64_t bytes = total(c) * j, free_bytes = lk_memory_available(&who);
-    if (strcmp(lk_backend_chosen(), "cpu")) { who = g->device ? "the device" : "the device, which is not here,"; free_bytes = g->device ? g->device_room : INT64_MAX; }
+    if (!lk_starts(lk_backend_chosen(), "cpu")) { who = g->device ? "the device" : "the device, which is not here,"; free_bytes = g->device ? g->device_room : INT64_MAX; }
     bytes_text(bytes, need); bytes_text(free_bytes, have);
     if (out) print_table(c, out);
     for (int i = 0; out && i < c->n_plans; i++) fprintf(out, "%s: %s", c->plans[i].name, c->plans[i].text);
@@ -105,7 +105,7 @@ lk_err resources_memory(const grid *g, int j, int threads, FILE *out) {
 }
 lk_err resources_backend(grid *g) {
     char *text;
-    if (!strcmp(lk_backend_chosen(), "cpu")) return LK_OK;
+    if (lk_starts(lk_backend_chosen(), "cpu")) return LK_OK;
     LK_TRY(lk_backend_probe(&text, &g->device_room));
     g->device = lk_strdup(g->arena, text);
     free(text);

@@ -1,8 +1,9 @@
 /* Times one piece of work on a UNet or an MMDiT for tests/bench/bench_step.sh, which asks a peer the same in turn. Weights are drawn, not loaded.
- *   usage:  bench_step MODEL THREADS [work=lora] [batch=8] [size=16] [mem=MiB] [weights=FILE: a checkpoint, mapped]
+ *   usage:  bench_step MODEL THREADS [work=lora] [batch=8] [size=16] [mem=MiB] [weights=FILE: a checkpoint, mapped] [backend=cpu] [apart=LIST]
  *             MODEL  a UNet's channels (64,128,256) or config.json, zoo (models/zoo/unet/config.json) or mmdit (6 blocks of width 256)
  *             work   lora: a training step of rank 8 on to_q, to_k, to_v, to_out.0, clipped AdamW; full: the same of every weight;
- *                    sample: 20 DDIM steps with guidance, batch pictures
+ *                    sample: 20 DDIM steps with guidance, batch pictures; decode: MODEL is an autoencoder's config.json, latents to pictures
+ *             apart  norm, geglu, attention: these are built from primitives
  *   stdout: "ready" after the first step (sample: of the chain), then for each line of stdin
  *             a number N   seconds of the median of N steps
  *             memory       bytes planned (packed weights included), peak resident bytes
@@ -23,10 +24,16 @@ typedef struct {
     lk_graph *g; lk_exec *x; lk_adapter *adapter; lk_optimiser *optimiser;
     lk_val noisy, noise, timestep, text, pooled, predicted;
     int64_t batch, size, step, channels, context, rows;      /* rows: of a model call; with guidance twice the batch */
-    const char *work, *weights; lk_unet_config unet; lk_scheduler *scheduler;
+    const char *work, *weights, *apart; lk_unet_config unet; lk_vae_config vae; lk_scheduler *scheduler;
     int threads;
 } bench;
 static bool samples(const bench *b) { return !strcmp(b->work, "sample"); }
+static bool decodes(const bench *b) { return !strcmp(b->work, "decode"); }
+static void unfuse(const bench *b) {
+    static const struct { const char *name; int n; lk_op op[8]; } families[] = {
+        {"norm", 2, {LK_OP_group_norm, LK_OP_group_norm_dx}}, {"geglu", 4, {LK_OP_geglu, LK_OP_geglu_dx, LK_OP_gelu, LK_OP_gelu_dx}}, {"attention", 4, {LK_OP_sdpa, LK_OP_sdpa_grad, LK_OP_softmax, LK_OP_softmax_dx}}};
+    for (int i = 0; i < 3; i++) if (strstr(b->apart, families[i].name)) lk_graph_unfuse(b->g, families[i].op, families[i].n);
+}
 
 static lk_unet_config config_of(const char *channels, int64_t size) {
     lk_unet_config c = {.in_channels = 4, .out_channels = 4, .sample_size = size, .mid = true, .mid_attn = true, .groups = 32, .eps = 1e-5, .flip_sin_to_cos = true};
@@ -59,12 +66,14 @@ static lk_err fill_weights(const bench *b) {
         LK_TRY(lk_st_open(b->weights, &st));
         return lk_weights_bind(b->x, st, "", NULL);
     }
+    uint64_t seed = 0;                                    /* by order: the same weights however the rest is built */
     for (int id = 0; id < lk_graph_count(b->g); id++) {
         const lk_node *n = lk_graph_node(b->g, (lk_val){id});
         if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
+        seed++;
         int64_t count = lk_numel(n->shape), fan = count / n->shape.d[0];
         float *w = lk_xaligned((size_t)count * sizeof *w);
-        if (n->shape.rank > 1) fill(w, count, 1 / __builtin_sqrtf((float)fan), (uint64_t)id);
+        if (n->shape.rank > 1) fill(w, count, 1 / __builtin_sqrtf((float)fan), seed);
         else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
         if (strcmp(b->work, "full")) { LK_TRY(lk_exec_bind(b->x, (lk_val){id}, w, count)); continue; }
         lk_err e = lk_exec_set(b->x, (lk_val){id}, w, count);
@@ -100,6 +109,16 @@ static void build_sampling(bench *b, const lk_net *net, const char *model) {
 static lk_err build(bench *b, const char *model, int64_t memory) {
     static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
     lk_graph *g = b->g = lk_graph_new();
+    unfuse(b);
+    if (decodes(b)) {
+        LK_TRY(lk_vae_config_load(model, &b->vae));
+        lk_net net = lk_net_root(g);
+        b->channels = b->vae.latent_channels;
+        b->noisy = lk_input(g, "latent", LK_F32, LK_SHAPE(b->batch, b->channels, b->size, b->size));
+        b->predicted = lk_vae_decode(&net, &b->vae, b->noisy);
+        LK_TRY(lk_exec_new(g, &b->predicted, 1, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
+        return fill_weights(b);
+    }
     b->channels = 4; b->context = 128; b->rows = samples(b) ? 2 * b->batch : b->batch;
     if (!strcmp(model, "zoo") || lk_ends(model, ".json")) {
         LK_TRY(lk_unet_config_load(strcmp(model, "zoo") ? model : "models/zoo/unet/config.json", &b->unet));
@@ -153,6 +172,7 @@ static lk_err chain(bench *b, int steps) {
 static lk_err one_step(bench *b) {
     float t[128];
     if (samples(b)) return chain(b, SAMPLING_STEPS);
+    if (decodes(b)) { LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step++)); return lk_exec_run(b->x); }
     for (int64_t i = 0; i < b->batch; i++) t[i] = (float)((i * 397 + b->step * 31) % 1000);
     LK_TRY(set(b, b->noisy, 1.7f, (uint64_t)b->step)); LK_TRY(set(b, b->noise, 1.7f, (uint64_t)b->step + 1000)); LK_TRY(set(b, b->text, 1.7f, 7));
     if (lk_ok(b->pooled)) LK_TRY(set(b, b->pooled, 1.7f, 8));
@@ -221,9 +241,10 @@ static int64_t option(int argc, char **argv, const char *name, int64_t otherwise
 }
 int main(int argc, char **argv) {
     if (argc < 3) { fprintf(stderr, "usage: bench_step MODEL THREADS [work=lora|full|sample] [batch=8] [size=16] [mem=MiB]\n"); return 2; }
-    bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .weights = text_option(argc, argv, "weights=", NULL), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
+    bench b = {.pooled = LK_NONE, .work = text_option(argc, argv, "work=", "lora"), .apart = text_option(argc, argv, "apart=", ""), .weights = text_option(argc, argv, "weights=", NULL), .threads = atoi(argv[2]), .batch = option(argc, argv, "batch=", 8), .size = option(argc, argv, "size=", 16)};
     if (b.batch < 1 || b.batch > 64) { fprintf(stderr, "batch=%lld: it is 1 to 64\n", (long long)b.batch); return 2; }
-    lk_err e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
+    lk_err e = lk_backend_choose(text_option(argc, argv, "backend=", "cpu"));
+    if (!e) e = build(&b, argv[1], option(argc, argv, "mem=", 0) << 20);
     if (!e) e = samples(&b) ? chain(&b, 1) : one_step(&b);
     if (e) return lk_err_report(e);
     puts("ready");

@@ -1,6 +1,6 @@
 /* Equal nodes are one node, unless an effect was built between them. Leaves by name. */
 #include "tests/lib/lk_test.h"
-#include "graph/graph.h"
+#include "backend/backend.h"
 
 TEST(equal_calls_give_the_same_node) {
     lk_graph *g = lk_graph_new();
@@ -75,4 +75,50 @@ TEST(a_long_chain_is_built_in_linear_time_and_stays_shared) {
     CHECK(w.id == v.id);
     CHECK(lk_graph_count(g) == 20002);
     lk_graph_free(g);
+}
+
+/* A small net of every fused family, its gradient and the step's bits with and without fusing. */
+static lk_val net_of(lk_graph *g, lk_val *grad) {
+    lk_val x = lk_input(g, "x", LK_F32, LK_SHAPE(2, 8, 6, 4)), w = lk_param(g, "w", LK_SHAPE(16, 8), LK_MEM_WEIGHT), gamma = lk_param(g, "gamma", LK_SHAPE(8), LK_MEM_WEIGHT), beta = lk_param(g, "beta", LK_SHAPE(8), LK_MEM_WEIGHT);
+    lk_val y = lk_group_norm(g, x, gamma, beta, (lk_norm){.groups = 2, .eps = 1e-5, .silu = true});
+    y = lk_reshape(g, lk_permute(g, y, (int[]){0, 2, 3, 1}), LK_SHAPE(2, 24, 8));
+    y = lk_sdpa(g, y, y, lk_layer_norm(g, y, gamma, beta, 1e-5), LK_NONE, (lk_sdpa_attr){.heads = 2});
+    y = lk_gelu(g, lk_geglu(g, lk_linear(g, y, w, LK_NONE)));
+    lk_val loss = lk_mean_all(g, lk_square(g, y)), wrt[] = {x, w, gamma};
+    lk_vjp(g, loss, LK_NONE, wrt, 3, grad);
+    return loss;
+}
+static int run_net(const lk_op *apart, int n, float *out) {
+    lk_graph *g = lk_graph_new();
+    lk_graph_unfuse(g, apart, n);
+    lk_val v[4];
+    v[0] = net_of(g, v + 1);
+    lk_exec *e = NULL;
+    CHECK_OK(lk_graph_error(g));
+    CHECK_OK(lk_exec_new(g, v, 4, (lk_exec_opts){0}, &e));
+    float values[384];
+    for (int i = 0; i < 384; i++) values[i] = (float)((i * 7919) % 2003 - 1001) * 0x1p-9f;
+    CHECK_OK(lk_exec_set(e, lk_find(g, "x"), values, 384));
+    CHECK_OK(lk_exec_set(e, lk_find(g, "w"), values, 128));
+    CHECK_OK(lk_exec_set(e, lk_find(g, "gamma"), values + 3, 8));
+    CHECK_OK(lk_exec_set(e, lk_find(g, "beta"), values + 7, 8));
+    CHECK_OK(lk_exec_run(e));
+    for (int i = 0; i < 4; i++) { int64_t k = lk_numel(lk_shape_of(g, v[i])); CHECK_OK(lk_exec_get(e, v[i], out, k)); out += k; }
+    int live = 0;
+    for (int i = 0; i < lk_graph_count(g); i++) live += lk_exec_plan(e)->live[i];
+    lk_exec_free(e); lk_graph_free(g);
+    return live;
+}
+TEST(unfused_is_the_same_bits) {
+    static float fused[1024], apart[1024];
+    const lk_op families[][2] = {{LK_OP_group_norm, LK_OP_group_norm_dx}, {LK_OP_geglu, LK_OP_geglu_dx}, {LK_OP_gelu, LK_OP_gelu_dx}, {LK_OP_sdpa, LK_OP_sdpa_grad}, {LK_OP_layer_norm, LK_OP_layer_norm_dx}};
+    lk_op all[10];
+    const int plain = run_net(NULL, 0, fused);
+    for (int i = 0; i < 5; i++) {
+        const int more = run_net(families[i], 2, apart);
+        CHECK_MSG(!memcmp(fused, apart, sizeof fused), "%s", lk_op_name(families[i][0]));
+        CHECK_MSG(more > plain + 4, "%s: %d nodes, %d fused", lk_op_name(families[i][0]), more, plain);
+        all[2 * i] = families[i][0]; all[2 * i + 1] = families[i][1];
+    }
+    CHECK(run_net(all, 10, apart) > plain + 60 && !memcmp(fused, apart, sizeof fused));
 }

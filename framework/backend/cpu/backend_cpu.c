@@ -1,6 +1,7 @@
 /* The cpu backend: binary32 by docs/numerics.md. Every kernel file is compiled three times (scalar, AVX2,
  * AVX-512); this file chooses one set at run time and builds its table. A choice never changes a bit, only
- * speed. A set the machine lacks is refused, never replaced by another. */
+ * speed. A set the machine lacks is refused, never replaced by another. The fast tier is the same three sets with Winograd's
+ * 3 x 3 convolutions. */
 #include "backend/backend.h"
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,9 @@
 #define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
 
 #define FAMILY(family, isa) void lk_kernels_##family##_##isa(lk_kernel *);
-#define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void); void lk_contract_pack_##isa(const lk_node *, const lk_shape *in_shape, int input, const float *, float *, lk_pool *);
+#define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void); \
+    void lk_kernels_winograd_##isa(lk_kernel *); int64_t lk_winograd_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); \
+    void lk_contract_pack_##isa(const lk_node *, const lk_shape *in_shape, int input, const float *, float *, lk_pool *);
 ISAS
 #undef ISA
 #undef FAMILY
@@ -19,13 +22,30 @@ int  lk_contract_pack_form_scalar(const lk_node *, const lk_shape *in_shape, int
 static void shapes_of(const lk_graph *g, const lk_node *n, lk_shape *out /* [64] */) {
     for (int i = 0; i < n->n_in && i < 64; i++) out[i] = lk_shape_of(g, n->in[i]);
 }
-/* Only contractions need a workspace. */
+/* The packed form is the same for every instruction set. */
+static int pack_form(const lk_graph *g, const lk_node *n, int input) {
+    if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
+    lk_shape in[64]; shapes_of(g, n, in);
+    return lk_contract_pack_form_scalar(n, in, input);
+}
+
+/* Only contractions need a workspace. The fast tier's kernels are the exact ones but for 3 x 3 convolutions. */
 #define ISA(isa) \
     static void fill_##isa(lk_kernel *table) { FAMILIES(isa) } \
+    static void fast_fill_##isa(lk_kernel *table) { FAMILIES(isa) lk_kernels_winograd_##isa(table); } \
     static int64_t workspace_##isa(const lk_graph *g, const lk_node *n, int threads) { \
         if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0; \
         lk_shape in[64]; shapes_of(g, n, in); \
         return lk_contract_workspace_##isa(n, in, threads); \
+    } \
+    static int64_t fast_workspace_##isa(const lk_graph *g, const lk_node *n, int threads) { \
+        lk_shape in[64]; shapes_of(g, n, in); \
+        const int64_t bytes = lk_winograd_workspace_##isa(n, in, threads); \
+        return bytes < 0 ? workspace_##isa(g, n, threads) : bytes; \
+    } \
+    static int fast_form_##isa(const lk_graph *g, const lk_node *n, int input) { \
+        lk_shape in[64]; shapes_of(g, n, in); \
+        return lk_winograd_workspace_##isa(n, in, 1) < 0 ? pack_form(g, n, input) : 0; \
     } \
     static void pack_##isa(const lk_graph *g, const lk_node *n, int input, const void *values, void *packed, lk_pool *pool) { \
         lk_shape in[64]; shapes_of(g, n, in); \
@@ -36,13 +56,6 @@ ISAS
 #undef ISA
 #undef FAMILY
 
-/* The packed form is the same for every instruction set. */
-static int pack_form(const lk_graph *g, const lk_node *n, int input) {
-    if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
-    lk_shape in[64]; shapes_of(g, n, in);
-    return lk_contract_pack_form_scalar(n, in, input);
-}
-
 static struct {
     lk_backend backend; const char *name;
     void (*fill)(lk_kernel *);
@@ -51,8 +64,11 @@ static struct {
 #define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack = pack_##isa}, #isa, fill_##isa, lk_contract_calls_##isa},
 ISAS
 #undef ISA
+#define ISA(isa) {{.name = "cpu-fast", .element_bytes = 4, .workspace = fast_workspace_##isa, .pack_form = fast_form_##isa, .pack = pack_##isa}, #isa, fast_fill_##isa, lk_contract_calls_##isa},
+ISAS
+#undef ISA
 };
-enum { SETS = sizeof sets / sizeof *sets };
+enum { ALL = sizeof sets / sizeof *sets, SETS = ALL / 2 };          /* the exact ones, then the fast */
 
 static bool machine_has(lk_isa isa) {
     bool fma = __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx");
@@ -62,7 +78,7 @@ static bool machine_has(lk_isa isa) {
     return fma;
 }
 __attribute__((constructor)) static void fill_tables(void) {
-    for (int i = 0; i < SETS; i++) sets[i].fill(sets[i].backend.kernel);
+    for (int i = 0; i < ALL; i++) sets[i].fill(sets[i].backend.kernel);
 }
 static lk_err allowed(const char *what, const char *value) {
     lk_buf list = {0};
@@ -85,8 +101,13 @@ lk_err lk_backend_cpu(lk_isa isa, const lk_backend **out) {
     *out = &sets[at].backend;
     return LK_OK;
 }
+lk_err lk_backend_cpu_fast(lk_isa isa, const lk_backend **out) {
+    LK_TRY(lk_backend_cpu(isa, out));
+    for (int i = 0; i < SETS; i++) if (*out == &sets[i].backend) { *out = &sets[SETS + i].backend; break; }
+    return LK_OK;
+}
 static int index_of(const lk_backend *b) {
-    for (int i = 0; i < SETS; i++) if (b == &sets[i].backend) return i;
+    for (int i = 0; i < ALL; i++) if (b == &sets[i].backend) return i;
     return -1;
 }
 const char *lk_isa_name(const lk_backend *b) { int i = index_of(b); return i < 0 ? b->name : sets[i].name; }

@@ -42,7 +42,7 @@ static void refused(const char *path, const char *environment, const char *backe
 }
 TEST(refusals_are_one_line_and_write_no_run) {
     refused(FIXTURE, NULL, "cuda", "built without CUDA; `make cuda`");
-    refused(FIXTURE, NULL, "metal", "it is cpu, cuda, cuda-fp32, cuda-tf32 or cuda-bf16");
+    refused(FIXTURE, NULL, "metal", "it is cpu, cpu-fast, cuda, cuda-fp32, cuda-tf32 or cuda-bf16");
     refused(EMULATED "fixture", "LK_EMULATE=driver=0", "cuda", "no NVIDIA driver");
     refused(EMULATED "fixture", "LK_EMULATE=driver=11080", "cuda", "update the driver");
     refused(EMULATED "fixture", "LK_EMULATE=count=0", "cuda", "finds no GPU");
