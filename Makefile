@@ -217,10 +217,7 @@ zoo: all
 zoo-check: all
 	@BUILD=$(BUILD) sh experiments/zoo/zoo.sh check
 bench: all $(FIXTURE) $(BUILD)/tests/io/test_runfile
-	@$(if $(ablation),BUILD=$(BUILD) bash tests/bench/bench_ablation.sh; exit) BUILD=$(BUILD) bash tests/bench/bench.sh
-	@BUILD=$(BUILD) bash tests/bench/bench_harness.sh
-	@BUILD=$(BUILD) bash tests/bench/bench_metrics.sh
-	@BUILD=$(BUILD) bash tests/bench/bench_sd15.sh
+	@for f in $(if $(ablation),bench_ablation,bench bench_harness bench_metrics bench_sd15); do BUILD=$(BUILD) bash tests/bench/$$f.sh || exit 1; done
 fuzz: ; @bash tests/fuzz/fuzz.sh
 soak: $(BUILD)/tests/harness/test_kill ; @BUILD=$(BUILD) bash tests/harness/soak.sh
 paper: ; @sh paper/build.sh $(if $(draft),draft)
