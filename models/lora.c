@@ -35,6 +35,7 @@ lk_adapter *lk_adapter_new(lk_lora_config config, const char *prefix) {
     a->config.rank_values = copy_values(arena, config.rank_values, (size_t)n * sizeof(int));
     a->config.alpha_names = copy_names(arena, config.alpha_names, &n);
     a->config.alpha_values = copy_values(arena, config.alpha_values, (size_t)n * sizeof(double));
+    a->config.modules_to_save = copy_names(arena, config.modules_to_save, &n);
     a->seed = a->step = a->samples = a->weight = LK_NONE;
     return a;
 }
@@ -42,6 +43,7 @@ lk_adapter *lk_adapter_new(lk_lora_config config, const char *prefix) {
 void lk_adapter_free(lk_adapter *a) {
     if (!a) return;
     free(a->module);
+    free(a->copies);
     free(a->seen);
     free(a->params);
     lk_arena_free(a->arena);
@@ -63,12 +65,13 @@ int lk_adapter_params(const lk_adapter *adapter, const lk_graph *g, const lk_val
     lk_adapter *a = (lk_adapter *)adapter;                  /* the list is a cache inside the adapter */
     int n = 0;
     free(a->params);
-    a->params = lk_xcalloc((size_t)a->n * LK_SLOT_COUNT + 1, sizeof *a->params);
+    a->params = lk_xcalloc((size_t)a->n * LK_SLOT_COUNT + (size_t)a->n_copies + 1, sizeof *a->params);
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
         for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) a->params[n++] = m->t[k];
     }
+    for (int i = 0; i < a->n_copies; i++) if (a->copies[i].g == g) a->params[n++] = a->copies[i].v;
     *out = a->params;
     return n;
 }
@@ -107,7 +110,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     lk_lora_module *known = known_module(a, g, name);
     note_seen(a, name);
     if (known) return known;
-    if (find_spelling(a, a->config.targets, name) < 0) return NULL;
+    if (find_spelling(a, a->config.targets, name) < 0 || lk_lora_saves(a, name)) return NULL;
     int rank_row = find_spelling(a, a->config.rank_names, name), alpha_row = find_spelling(a, a->config.alpha_names, name);
     lk_shape s = lk_shape_of(g, w);
     lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w };
@@ -320,5 +323,5 @@ lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
         if (m->g != g) continue;
         for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed, a->config.gaussian));
     }
-    return LK_OK;
+    return lk_lora_copies_init(a, exec);
 }

@@ -121,7 +121,17 @@ static lk_lora_file *new_like(const lk_lora_file *f, int n) {
     out->component = lk_strdup(arena, f->component);
     out->part = lk_alloc(arena, (size_t)(n + 1) * sizeof *out->part);
     out->n = 0;
+    out->saved = NULL;
+    out->n_saved = 0;
     return out;
+}
+
+static void keep_saved(const lk_lora_file *f, lk_lora_file *out) {
+    out->saved = lk_alloc(out->arena, (size_t)f->n_saved * sizeof *out->saved + 1);
+    for (int i = 0; i < f->n_saved; i++) {
+        const lk_lora_saved *s = &f->saved[i];
+        out->saved[out->n_saved++] = (lk_lora_saved){ lk_strdup(out->arena, s->name), { s->v.s, memcpy(lk_alloc(out->arena, (size_t)lk_numel(s->v.s) * sizeof(float) + 1), s->v.x, (size_t)lk_numel(s->v.s) * sizeof(float)) } };
+    }
 }
 
 /* B = Qb Rb and A' = Qa Ra: the SVD of the small Rb Ra' gives that of BA. x is [rows, r]; q replaces it, upper is [r, r]. */
@@ -186,6 +196,7 @@ lk_err lk_lora_file_resize(const lk_lora_file *f, int r, lk_lora_file **result, 
         err = resize_part(f, &f->part[i], r, out, &one);
         if (one < *kept) *kept = one;
     }
+    if (!err) keep_saved(f, out);
     if (err) lk_lora_file_free(out);
     else *result = out;
     return err;
@@ -199,6 +210,7 @@ static const lk_lora_part *part_named(const lk_lora_file *f, const char *name) {
 }
 
 static lk_err check_plain(const lk_lora_file *f, const char *what) {
+    LK_TRY(lk_lora_no_saved(f, lk_fmt(f->arena, "%s cannot treat", what)));
     return f->kind == LK_LORA || f->kind == LK_RSLORA ? LK_OK : lk_error(LK_EINPUT, "%s: %s is of LoRA and rsLoRA only; this file is of another kind", f->path, what);
 }
 

@@ -57,6 +57,11 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     lk_lora_file *f = new_file(path, e.kind, n, component_of(&e, e.arena));
     lk_err err = LK_OK;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
+    f->saved = lk_alloc(f->arena, (size_t)e.n_saved * sizeof *f->saved + 1);
+    for (int i = 0; i < e.n_saved && !err; i++) {
+        f->saved[f->n_saved].name = lk_strdup(f->arena, e.saved[i].name);
+        err = lk_err_wrap(read_array(f->arena, e.saved[i].t, &f->saved[f->n_saved++].v), "%s", path);
+    }
     lk_lora_entries_close(&e);
     if (err) lk_lora_file_free(f);
     else *out = f;
@@ -89,7 +94,7 @@ lk_err lk_lora_file_resolve(lk_lora_file *f, const char *const *modules, int n) 
     for (int i = 0; i < f->n; i++)
         for (int j = 0; j < i; j++)
             if (!strcmp(f->part[i].name, f->part[j].name)) return lk_error(LK_EINPUT, "%s: module '%s' is spelled in two ways in this file", f->path, f->part[i].name);
-    return LK_OK;
+    return lk_lora_saved_resolve(f, modules, n);
 }
 
 lk_err lk_lora_modules_of(const lk_st *st, lk_arena *arena, const char *const **modules, int *n) {
@@ -124,6 +129,12 @@ lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {
     lk_lora_file *f = new_file("(the adapter in memory)", a->config.kind, a->n, "unet");
     lk_err err = LK_OK;
     for (int i = 0; i < a->n && !err; i++) if (a->module[i].g == lk_exec_graph(exec)) err = take_module(f, exec, &a->module[i]);
+    f->saved = lk_alloc(f->arena, (size_t)a->n_copies * sizeof *f->saved + 1);
+    for (int i = 0; i < a->n_copies && !err; i++) {
+        if (a->copies[i].g != lk_exec_graph(exec)) continue;
+        f->saved[f->n_saved].name = lk_strdup(f->arena, a->copies[i].name);
+        err = take(f, exec, a->copies[i].v, &f->saved[f->n_saved++].v);
+    }
     f->layers = a->layers;
     f->attended = attended_blocks(a->seen, a->n_seen);
     if (err) lk_lora_file_free(f);

@@ -12,11 +12,13 @@ typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_H1A, LK_SLOT_H1B
                LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
 typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;
+typedef struct { const char *name; lk_lora_array v; } lk_lora_saved;  /* a param of a module in modules_to_save, under the model's name: "conv_in.weight" */
 typedef struct {
     lk_arena *arena;                  /* owns everything */
     const char *path;                 /* where it was read, for messages */
     lk_lora_kind kind;
     int n; lk_lora_part *part;
+    int n_saved; lk_lora_saved *saved;
     const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part */
     int layers; uint64_t attended;    /* after resolving: layers a block, and the up blocks that have attention (SGM's numbering needs both) */
 } lk_lora_file;

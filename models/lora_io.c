@@ -65,7 +65,9 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
         f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
         return LK_OK;
     }
-    return unknown_key(f, t->name);
+    f->saved[f->n_saved].name = without_prefix(f, t->name);
+    f->saved[f->n_saved++].t = t;
+    return LK_OK;
 }
 
 static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
@@ -98,7 +100,7 @@ static const json_t *config_value(const lk_lora_entries *f, const char *key) {
 /* Options of PEFT that would change the result and that we do not build. */
 static lk_err check_config(const lk_lora_entries *f) {
     static const char *const must_be_false[] = { "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora" };
-    static const char *const must_be_absent[] = { "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters", "alora_invocation_tokens", "arrow_config" };
+    static const char *const must_be_absent[] = { "trainable_token_indices", "layer_replication", "target_parameters", "alora_invocation_tokens", "arrow_config" };
     for (size_t i = 0; i < sizeof must_be_false / sizeof *must_be_false; i++)
         if (json_is_true(config_value(f, must_be_false[i]))) return lk_error(LK_EINPUT, "%s: its config says %s = true, which is not implemented", f->path, must_be_false[i]);
     for (size_t i = 0; i < sizeof must_be_absent / sizeof *must_be_absent; i++)
@@ -174,8 +176,11 @@ static lk_err read_entries(lk_lora_entries *f) {
     int n = lk_st_count(f->st);
     if (!n) return lk_error(LK_EINPUT, "%s: no tensors", f->path);
     f->e = lk_alloc(f->arena, (size_t)n * sizeof *f->e);
+    f->saved = lk_alloc(f->arena, (size_t)n * sizeof *f->saved);
     for (int i = 0; i < n; i++) LK_TRY(place_key(f, lk_st_at(f->st, i)));
     LK_TRY(read_config(f));
+    LK_TRY(lk_lora_place_saved(f, config_value(f, "modules_to_save"), unknown_key));
+    if (!f->n) return lk_error(LK_EINPUT, "%s: no module has a low-rank part", f->path);
     for (int i = 0; i < f->n; i++) {
         LK_TRY(check_pair(f, &f->e[i]));
         LK_TRY(find_alpha(f, &f->e[i]));
@@ -215,6 +220,9 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
     }
     *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
+    lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
+    for (int i = 0; i < f.n_saved; i++) saved[i].name = f.saved[i].name;
+    c->modules_to_save = lk_lora_saved_modules(arena, saved, f.n_saved);
     lk_lora_entries_close(&f);
     return c->kind == LK_LOKR ? find_factor(path, c) : LK_OK;
 }
@@ -293,7 +301,7 @@ static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *
         LK_TRY(load_module(exec, f, m, &f->e[at]));
     }
     for (int i = 0; i < f->n; i++) if (!used[i]) return homeless(f, a, &f->e[i]);
-    return LK_OK;
+    return lk_lora_copies_load(a, exec, f);
 }
 
 lk_err lk_adapter_load(lk_adapter *a, lk_exec *exec, const char *path) {

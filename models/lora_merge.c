@@ -47,5 +47,5 @@ lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_ex
         if (!lk_shape_eq(lk_shape_of(target, w), lk_shape_of(g, m->w))) return lk_error(LK_ESHAPE, "merging: %s has another shape in the other graph", lk_graph_node(g, m->w)->name);
         LK_TRY(merge_module(a, m, from, weight, to, w));
     }
-    return LK_OK;
+    return lk_lora_copies_merge(a, from, weight, to);
 }

@@ -24,10 +24,19 @@ lk_err lk_lora_format_named(const char *name, lk_lora_format *out) {
 
 static json_t *number(double x) { return x == (double)(int64_t)x && x > -9e15 && x < 9e15 ? json_integer((json_int_t)x) : json_real(x); }
 
+static json_t *saved_modules(const lk_lora_file *f) {
+    if (!f->n_saved) return json_null();
+    lk_arena *arena = lk_arena_new();
+    json_t *list = json_array();
+    for (const char *const *name = lk_lora_saved_modules(arena, f->saved, f->n_saved); *name; name++) json_array_append_new(list, json_string(*name));
+    lk_arena_free(arena);
+    return list;
+}
+
 static json_t *lycoris_config(const lk_lora_file *f, json_t *targets, json_t *ranks, json_t *alphas) {
-    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : "LOKR", "r", f->part[0].r, "alpha",
+    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : "LOKR", "r", f->part[0].r, "alpha",
                                number(f->part[0].alpha), "rank_dropout", 0.0, "module_dropout", 0.0, "use_effective_conv2d", 0, "inference_mode", 1, "init_weights", 1, "task_type",
-                               "base_model_name_or_path", "modules_to_save", "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
+                               "base_model_name_or_path", "modules_to_save", saved_modules(f), "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
     int factor;
     bool both;
     if (f->kind == LK_LOHA || !config) return config;
@@ -47,9 +56,9 @@ json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
         if (p->alpha != f->part[0].alpha) json_object_set_new(alphas, p->name, number(p->alpha));
     }
     if (f->kind >= LK_LOHA) return lycoris_config(f, targets, ranks, alphas);
-    return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
+    return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
                      "lora_dropout", dropout, "use_rslora", f->kind == LK_RSLORA, "use_dora", f->kind == LK_DORA, "bias", "none", "fan_in_fan_out", 0,
-                     "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save",
+                     "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save", saved_modules(f),
                      "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
 }
 
@@ -118,14 +127,16 @@ static lk_err check_names(const writing *w) {
 static lk_err collect(writing *w) {
     if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa and LoKr; write peft or kohya (LyCORIS' keys)");
     bool kohya = w->format >= LK_FORMAT_KOHYA;
+    if (w->format != LK_FORMAT_PEFT) LK_TRY(lk_lora_no_saved(w->f, "only format peft can hold"));
     const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : w->format == LK_FORMAT_KOHYA_FLUX ? "lora_unet_" : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
     if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder and text_encoder_2", w->f->component);
     LK_TRY(check_names(w));
-    w->items = lk_alloc(w->arena, (size_t)w->f->n * (LK_SLOT_COUNT + 1) * sizeof *w->items);
+    w->items = lk_alloc(w->arena, ((size_t)w->f->n * (LK_SLOT_COUNT + 1) + (size_t)w->f->n_saved) * sizeof *w->items);
     for (int i = 0; i < w->f->n; i++) {
         if (kohya) LK_TRY(add_underscored(w, &w->f->part[i], lead));
         else add_dotted(w, &w->f->part[i], lead);
     }
+    for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "%s%s", lead, w->f->saved[i].name), w->f->saved[i].v.s, w->f->saved[i].v.x);
     return LK_OK;
 }
 
@@ -185,10 +196,12 @@ lk_err lk_adapter_save(lk_adapter *a, lk_exec *exec, const char *path) { return 
 /* The graph of the modules joined last: no executor is named. */
 lk_err lk_adapter_save_config(lk_adapter *a, const char *path) {
     if (!a->n) return lk_error(LK_ESTATE, "%s: not written: the adapter joined no module (build the model with it first; do its targets match?)", path);
-    lk_lora_file f = { .kind = a->config.kind, .part = lk_xcalloc((size_t)a->n, sizeof *f.part) };
+    lk_lora_file f = { .kind = a->config.kind, .part = lk_xcalloc((size_t)a->n, sizeof *f.part), .saved = lk_xcalloc((size_t)a->n_copies + 1, sizeof *f.saved) };
     for (int i = 0; i < a->n; i++)
         if (a->module[i].g == a->module[a->n - 1].g) f.part[f.n++] = (lk_lora_part){ .name = a->module[i].name, .r = a->module[i].r, .alpha = a->module[i].alpha };
+    for (int i = 0; i < a->n_copies; i++) if (a->copies[i].g == a->module[a->n - 1].g) f.saved[f.n_saved++].name = a->copies[i].name;
     lk_err err = save_config(&f, path, a->config.dropout);
     free(f.part);
+    free(f.saved);
     return err;
 }

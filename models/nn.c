@@ -4,6 +4,7 @@
 #include "models/nn.h"
 #include "models/lora.h"
 #include <stdlib.h>
+#include <string.h>
 
 lk_net lk_net_root(lk_graph *g) { return (lk_net){ .g = g, .prefix = "", .param_prefix = "" }; }
 
@@ -21,6 +22,7 @@ lk_net lk_net_sub(const lk_net *net, const char *fmt, ...) {
 static lk_val param_of(const lk_net *net, const char *module, const char *leaf, lk_shape shape) {
     char *full = lk_xfmt("%s%s%s%s%s", net->param_prefix ? net->param_prefix : "", net->prefix, module, module[0] && leaf[0] ? "." : "", leaf);
     lk_val v = lk_param(net->g, full, shape, LK_MEM_WEIGHT);
+    if (net->n_adapters) v = lk_adapter_param(net, full + (net->param_prefix ? strlen(net->param_prefix) : 0), v);
     free(full);
     return v;
 }

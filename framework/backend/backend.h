@@ -85,7 +85,7 @@ lk_err lk_exec_set_f64(lk_exec *, lk_val leaf, const double *, int64_t n);
 lk_err lk_exec_set_i64(lk_exec *, lk_val leaf, const int64_t *, int64_t n);
 lk_err lk_exec_set_scalar(lk_exec *, lk_val leaf, double);
 /* Frozen params: borrowed, not copied (cpu; other backends copy, a device once for all executors that bind the same memory).
- * Lives as long as the executor. The param must not be written by an effect; it may be packed once. */
+ * Lives as long as the executor. The param must not be written by an effect; it may be packed once. One that no output needs can be read back. */
 lk_err lk_exec_bind(lk_exec *, lk_val param, const float *, int64_t n);
 /* Outputs and leaves: read after a run. */
 lk_err lk_exec_get(lk_exec *, lk_val, float *, int64_t n);

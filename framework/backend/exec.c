@@ -399,7 +399,11 @@ lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
     value *v;
     LK_TRY(find_leaf(e, "lk_exec_bind", param, LK_F32, n, &v));
     if (v->written) return lk_error(LK_ESTATE, "lk_exec_bind: %s is written by an effect; set it instead", label(&v->node));
-    if (!v->live) return LK_OK;
+    if (!v->live) {                                  /* kept where it lies, to be read back */
+        lk_storage_release(v->leaf);
+        v->leaf = lk_storage_borrowed(x, n * (int64_t)sizeof *x);
+        return LK_OK;
+    }
     if (e->backend->element_bytes == 8) return lk_exec_set(e, param, x, n);
     if (device_of(e)) return bind_on_device(e, v, x);
     lk_storage_release(v->leaf);
@@ -501,7 +505,7 @@ lk_err lk_exec_run(lk_exec *e) {
 static lk_err find_readable(lk_exec *e, const char *call, lk_val at, int64_t n, const value **out) {
     const value *v = value_of(e, at);
     if (!v) return lk_error(LK_EINPUT, "%s: value %d is unknown to this executor (it has %d values)", call, at.id, e->plan->n_nodes);
-    if (!v->live) return lk_error(LK_EINPUT, "%s: %s (value %d) is not needed for any output and was not computed", call, label(&v->node), at.id);
+    if (!v->live && !v->leaf) return lk_error(LK_EINPUT, "%s: %s (value %d) is not needed for any output and was not computed", call, label(&v->node), at.id);
     if (!v->output && !is_leaf(&v->node)) return lk_error(LK_EINPUT, "%s: %s (value %d) is neither an output nor a leaf; name it in lk_exec_new", call, label(&v->node), at.id);
     if (n != lk_numel(v->node.shape))
         return lk_error(LK_ESHAPE, "%s: %s has %lld elements; room for %lld was given", call, label(&v->node), (long long)lk_numel(v->node.shape), (long long)n);
@@ -514,6 +518,7 @@ static lk_err values_of(lk_exec *e, const char *call, lk_val at, int64_t n, cons
     *room = NULL;
     LK_TRY(find_readable(e, call, at, n, v));
     int turn = e->plan->turn_of[at.id];
+    if (!(*v)->live) { *data = (*v)->leaf->data; return LK_OK; }
     if (is_leaf(&(*v)->node)) LK_TRY(touch(e, &e->value[turn]));
     *data = address(e, turn);
     if (!device_of(e) || !n) return LK_OK;
@@ -531,7 +536,7 @@ lk_err lk_exec_get(lk_exec *e, lk_val at, float *x, int64_t n) {
     const value *v; const void *data; void *room;
     LK_TRY(values_of(e, "lk_exec_get", at, n, &v, &data, &room));
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (float)((const int64_t *)data)[i];
-    else if (e->backend->element_bytes == 8) narrow(x, data, n);
+    else if (e->backend->element_bytes == 8 && v->live) narrow(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);
     free(room);
     return LK_OK;
@@ -540,7 +545,7 @@ lk_err lk_exec_get_f64(lk_exec *e, lk_val at, double *x, int64_t n) {
     const value *v; const void *data; void *room;
     LK_TRY(values_of(e, "lk_exec_get_f64", at, n, &v, &data, &room));
     if (v->node.dtype == LK_I64) for (int64_t i = 0; i < n; i++) x[i] = (double)((const int64_t *)data)[i];
-    else if (e->backend->element_bytes == 4) widen(x, data, n);
+    else if (e->backend->element_bytes == 4 || !v->live) widen(x, data, n);
     else if (n) memcpy(x, data, (size_t)n * sizeof *x);
     free(room);
     return LK_OK;

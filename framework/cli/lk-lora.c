@@ -115,8 +115,10 @@ static lk_err inspect(context *c) {
         lk_table_row(table, (const char *[]){ p->name, lk_fmt(c->arena, "%lld", (long long)rows), lk_fmt(c->arena, "%lld", (long long)columns), lk_fmt(c->arena, "%d", p->r),
                                               lk_fmt(c->arena, "%g", p->alpha), lk_fmt(c->arena, "%.4g", norm_of_delta(f, p)) });
     }
+    for (int i = 0; i < f->n_saved; i++) parameters += lk_numel(f->saved[i].v.s);
     char *text = lk_table_text(table);
     printf("%s: %s of %s, %d modules, %lld parameters\n%s", f->path, kinds[f->kind], f->component, f->n, (long long)parameters, text);
+    for (int i = 0; i < f->n_saved; i++) printf("%s %s whole (modules_to_save)\n", f->saved[i].name, lk_shape_text(c->arena, f->saved[i].v.s));
     free(text);
     lk_table_free(table);
     lk_lora_file_free(f);
@@ -204,11 +206,29 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
     return LK_OK;
 }
 
+/* A whole module takes the place of the base's. */
+static lk_err replace(context *c, const lk_lora_file *f, const lk_lora_saved *s, double weight, lk_st_item *items, bool *changed) {
+    const lk_tensor *t;
+    LK_TRY(lk_st_get(c->base, s->name, &t));
+    if (weight != 1) return lk_error(LK_EINPUT, "%s: '%s' is a whole module's (modules_to_save) and has no weight but 1; found %g", f->path, s->name, weight);
+    if (t->rank != s->v.s.rank || memcmp(t->d, s->v.s.d, (size_t)t->rank * sizeof *t->d))
+        return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; in %s it has another", f->path, s->name, lk_shape_text(c->arena, s->v.s), lk_st_path(c->base));
+    for (int i = 0; i < lk_st_count(c->base); i++) {
+        if (lk_st_at(c->base, i) != t) continue;
+        if (changed[i]) return lk_error(LK_EINPUT, "%s: '%s' (modules_to_save) would undo what another adapter did to it", f->path, s->name);
+        items[i].data = memcpy(lk_alloc(c->arena, (size_t)t->numel * sizeof(float) + 1), s->v.x, (size_t)t->numel * sizeof(float));
+        items[i].dtype = LK_ST_F32;
+        changed[i] = true;
+    }
+    return LK_OK;
+}
+
 static lk_err merge_file(context *c, const char *path, double weight, lk_st_item *items, bool *changed) {
     lk_lora_file *f;
     LK_TRY(read_adapter(c, path, &f));
     lk_err err = LK_OK;
     for (int i = 0; i < f->n && !err; i++) err = merge_part(c, f, &f->part[i], weight, items, changed);
+    for (int i = 0; i < f->n_saved && !err; i++) err = replace(c, f, &f->saved[i], weight, items, changed);
     lk_lora_file_free(f);
     return err;
 }
@@ -265,6 +285,13 @@ static double distance(const lk_lora_file *fa, const lk_lora_part *a, const lk_l
     return d == 0 ? 0 : sqrt(d / s);
 }
 
+static double distance_of_saved(const lk_lora_saved *a, const lk_lora_saved *b) {
+    double d = 0, s = 0;
+    if (!lk_shape_eq(a->v.s, b->v.s)) return INFINITY;
+    for (int64_t i = 0; i < lk_numel(a->v.s); i++) { d += pow((double)a->v.x[i] - b->v.x[i], 2); s += pow(a->v.x[i], 2); }
+    return d == 0 ? 0 : sqrt(d / s);
+}
+
 static const lk_lora_part *named(const lk_lora_file *f, const char *name) {
     for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, name)) return &f->part[i];
     return NULL;
@@ -280,6 +307,18 @@ static void print_differences(const lk_lora_file *a, const lk_lora_file *b) {
         if (d > 0 || isnan(d)) printf("%-90s %s%.4g\n", p->name, q ? "" : "only in the first: ", d);
     }
     for (int i = 0; i < b->n; i++) if (!named(a, b->part[i].name)) { alone++; printf("%-90s only in the second\n", b->part[i].name); }
+    for (int i = 0; i < a->n_saved; i++) {
+        const lk_lora_saved *p = &a->saved[i], *q = NULL;
+        for (int k = 0; k < b->n_saved; k++) if (!strcmp(b->saved[k].name, p->name)) q = &b->saved[k];
+        double d = q ? distance_of_saved(p, q) : 1;
+        worst = d > worst || isnan(d) ? d : worst;
+        if (d > 0 || isnan(d)) printf("%-90s %s%.4g\n", p->name, q ? "" : "only in the first: ", d);
+    }
+    for (int i = 0; i < b->n_saved; i++) {
+        bool met = false;
+        for (int k = 0; k < a->n_saved; k++) met |= !strcmp(a->saved[k].name, b->saved[i].name);
+        if (!met) { alone++; printf("%-90s only in the second\n", b->saved[i].name); }
+    }
     printf("%d and %d modules, %d only in the second; largest relative distance %.4g\n", a->n, b->n, alone, worst);
 }
 

@@ -40,6 +40,7 @@ static lk_err mark_live(const lk_graph *g, const lk_val *outputs, int n, bool *l
     for (int id = g->count - 1; id >= 0; id--) {
         const lk_node *node = &g->node[id];
         if (lk_op_traits(node->op) & T_EFFECT) live[id] = true;
+        if (node->op == LK_OP_param && node->mem == LK_MEM_ADAPTER) live[id] = true;       /* is saved with the others, even where nothing reads it */
         for (int i = 0; live[id] && i < node->n_in; i++) live[node->in[i].id] = true;
     }
     return LK_OK;

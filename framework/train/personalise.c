@@ -129,7 +129,7 @@ lk_err lk_personaliser_update_norm(const lk_personaliser *p, double *ratio) {
     const lk_lora_config *c = lk_adapter_config(p->adapter);
     int n = lk_adapter_params(p->adapter, p->g, &params);
     double update = 0, base = 0, scale = c->alpha / c->r;
-    for (int i = 0; i + 1 < n; i += 2) {                       /* A [r, in], B [out, r] of one module */
+    for (int i = 0; i + 1 < n && strstr(lk_graph_node(p->g, params[i])->name, ".lora_A"); i += 2) {      /* A [r, in], B [out, r] of one module */
         float *a = NULL, *b = NULL, *w = NULL;
         int64_t na, nb, nw = 0;
         lk_shape sa = lk_shape_of(p->g, params[i]), sb = lk_shape_of(p->g, params[i + 1]);

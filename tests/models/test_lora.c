@@ -433,3 +433,111 @@ TEST(an_underscored_name_without_a_base_is_refused) {
     CHECK_FAILS(lk_lora_file_resolve(f, (const char *[]){ "mid_block.attentions.0.proj_in" }, 1), "the nearest is 'mid_block.attentions.0.proj_in'");
     lk_lora_file_free(f);
 }
+
+/* ---- modules_to_save ------------------------------------------------------------------------------------------------------- */
+
+static lk_adapter *with_saved(const char *const *saved) {
+    return lk_adapter_new((lk_lora_config){ .r = 3, .alpha = 5, .targets = all_targets, .modules_to_save = saved }, "face/");
+}
+TEST(whole_modules_start_as_the_base_and_come_back) {
+    static const char *const saved[] = { "conv_in", "conv_norm_out", "mid_block", NULL };
+    bench plain, b, c, merged;
+    lk_adapter *a = with_saved(saved), *again;
+    char path[512], other[512];
+    int64_t n;
+    CHECK_OK(bench_open(&plain, "unet_sd15", "lora_formats", NULL, 0, 1));
+    CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+    CHECK_OK(lk_adapter_init(a, b.exec, 7));
+    float *base = bench_run(&plain, &n), *fresh = bench_run(&b, &n);
+    CHECK(same_bits(base, fresh, n));
+    CHECK(lk_ok(lk_find(b.g, "face/conv_in.modules_to_save.weight")) && lk_ok(lk_find(b.g, "face/mid_block.resnets.0.conv1.modules_to_save.bias")));
+    CHECK(!lk_ok(lk_find(b.g, "face/mid_block.resnets.0.conv1.lora_A.weight")));           /* PEFT too adapts nothing inside them */
+    scramble(a, &b);
+    snprintf(path, sizeof path, "%s/whole.safetensors", lk_test_dir());
+    snprintf(other, sizeof other, "%s/other.safetensors", lk_test_dir());
+    CHECK_OK(lk_adapter_save(a, b.exec, path));
+    lk_st *st;
+    CHECK_OK(lk_st_open(path, &st));
+    CHECK(lk_st_find(st, "base_model.model.conv_in.weight") && lk_st_find(st, "base_model.model.mid_block.resnets.0.norm1.bias"));
+    CHECK(strstr(lk_st_meta(st, "adapter_config"), "\"modules_to_save\"") && !strstr(lk_st_meta(st, "adapter_config"), "\"modules_to_save\":null"));
+    lk_st_close(st);
+    CHECK_OK(load("unet_sd15", "lora_formats", path, 1, &c, &again));
+    float *x = bench_run(&b, &n), *y = c.exec ? bench_run(&c, &n) : NULL;
+    CHECK(y && same_bits(x, y, n) && !same_bits(x, base, n));
+    CHECK_FAILS(lk_adapter_save_as(a, b.exec, other, LK_FORMAT_KOHYA, "unet"), "only format peft can hold");
+    CHECK_FAILS(lk_adapter_save_as(a, b.exec, other, LK_FORMAT_DIFFUSERS, "unet"), "only format peft can hold");
+    CHECK_OK(bench_open(&merged, "unet_sd15", "lora_formats", NULL, 0, 1));                /* merged into copies: bound weights cannot be written */
+    lk_exec *writable;
+    CHECK_OK(lk_exec_new(merged.g, &merged.out, 1, (lk_exec_opts){ 0 }, &writable));
+    CHECK_OK(lk_weights_set(writable, merged.weights, "", NULL));
+    lk_exec_free(merged.exec);
+    merged.exec = writable;
+    CHECK_OK(set_inputs(&merged));
+    CHECK_FAILS(lk_adapter_merge(a, b.exec, 0.5, writable), "has no weight but 1");
+    CHECK_OK(lk_weights_set(writable, merged.weights, "", NULL));
+    CHECK_OK(lk_adapter_merge(a, b.exec, 1, writable));
+    float *z = bench_run(&merged, &n);
+    double d = 0, s = 0;
+    for (int64_t i = 0; i < n; i++) { d += pow((double)x[i] - z[i], 2); s += pow(x[i], 2); }
+    CHECK(sqrt(d / s) < 1e-4);                                                             /* as out.fused of the golden case: rounding of W + s BA, amplified by scrambled weights */
+    free(base); free(fresh); free(x); free(y); free(z);
+    bench_close(&plain); bench_close(&b); bench_close(&c); bench_close(&merged);
+    lk_adapter_free(a); lk_adapter_free(again);
+}
+TEST(a_whole_module_without_its_part_is_refused) {
+    static const char *const misspelt[] = { "conv_inn", NULL }, *const stem[] = { "conv_in", NULL }, *const more[] = { "conv_in", "conv_out", NULL };
+    bench b, c;
+    char path[512];
+    lk_adapter *a = with_saved(misspelt);
+    CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+    CHECK_FAILS(lk_adapter_init(a, b.exec, 7), "no module of the model is called 'conv_inn'; the nearest is 'conv_in'");
+    bench_close(&b);
+    lk_adapter_free(a);
+    a = with_saved(stem);
+    CHECK_OK(bench_open(&b, "unet_sd15", "lora_formats", &a, 1, 1));
+    CHECK_OK(lk_adapter_init(a, b.exec, 7));
+    snprintf(path, sizeof path, "%s/stem.safetensors", lk_test_dir());
+    CHECK_OK(lk_adapter_save(a, b.exec, path));
+    lk_adapter *wants_more = with_saved(more), *wants_less = with_saved(NULL);
+    CHECK_OK(bench_open(&c, "unet_sd15", "lora_formats", &wants_more, 1, 1));
+    CHECK_FAILS(lk_adapter_load(wants_more, c.exec, path), "nothing for 'conv_out.weight'");
+    bench_close(&c);
+    CHECK_OK(bench_open(&c, "unet_sd15", "lora_formats", &wants_less, 1, 1));
+    CHECK_FAILS(lk_adapter_load(wants_less, c.exec, path), "belongs to no module this adapter was built to replace");
+    bench_close(&c);
+    bench_close(&b);
+    lk_adapter_free(a); lk_adapter_free(wants_more); lk_adapter_free(wants_less);
+    const float x[4] = { 0 };
+    const char *config = "{\"peft_type\":\"LORA\",\"r\":1,\"lora_alpha\":1,\"modules_to_save\":[\"conv_in\"]}";
+    lk_lora_file *f;
+    const lk_st_item items[] = { { "base_model.model.q.lora_A.weight", LK_ST_F32, 2, { 1, 4 }, x }, { "base_model.model.q.lora_B.weight", LK_ST_F32, 2, { 4, 1 }, x }, { "base_model.model.conv_on.weight", LK_ST_F32, 1, { 4 }, x } };
+    CHECK_OK(lk_st_write(path, items, 3, (const char *[]){ "adapter_config", config, NULL }));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "base_model.model.conv_on.weight' is no part of a LoRA");
+    CHECK_OK(lk_st_write(path, items, 2, (const char *[]){ "adapter_config", config, NULL }));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "'conv_in' in modules_to_save; the file holds no such module");
+}
+/* Nothing reads it (the last block's text half of some models), yet it is saved with the others. */
+TEST(an_adapter_on_an_unused_module_is_saved) {
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec;
+    lk_net net = lk_net_root(g);
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = 2, .alpha = 2, .targets = (const char *[]){ "m", "idle", NULL } }, "");
+    char path[512];
+    net.adapters = &a;
+    net.n_adapters = 1;
+    lk_val x = lk_ones(g, LK_SHAPE(1, 4)), y = lk_nn_linear(&net, "m", x, 4, 3, false);
+    lk_nn_linear(&net, "idle", x, 4, 3, false);
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){ 0 }, &exec));
+    CHECK_OK(lk_adapter_init(a, exec, 3));
+    snprintf(path, sizeof path, "%s/idle.safetensors", lk_test_dir());
+    CHECK_OK(lk_adapter_save(a, exec, path));
+    lk_st *st;
+    CHECK_OK(lk_st_open(path, &st));
+    float v[8];
+    CHECK_OK(lk_st_f32(lk_st_find(st, "base_model.model.idle.lora_A.weight"), v));
+    CHECK(v[0] != 0);
+    lk_st_close(st);
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    lk_adapter_free(a);
+}

@@ -11,7 +11,7 @@ try:
     import torch
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel, get_peft_model
     from safetensors import safe_open
     from safetensors.torch import load_file
 except ImportError as e:
@@ -54,6 +54,33 @@ def by_diffusers_from_kohya(path):
     return model
 
 
+def whole_modules(tmp, io):
+    """PEFT's modules_to_save: PEFT's file, written again by lk-lora, loads in PEFT; merged by lk-lora it is what PEFT merges."""
+    torch.manual_seed(3)
+    model = get_peft_model(unet(), LoraConfig(r=3, lora_alpha=5, init_lora_weights=False, target_modules=["to_q", "conv1"], modules_to_save=["conv_in", "conv_norm_out", "time_emb_proj"])).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "modules_to_save" in name:
+                p.add_(.1 * torch.randn_like(p))
+    theirs, ours, merged = (os.path.join(tmp, "whole", n) for n in ("theirs", "ours", "merged.safetensors"))
+    model.save_pretrained(theirs)
+    os.makedirs(ours)
+    file, base = "adapter_model.safetensors", os.path.join(GOLDEN, "unet_sd15/model.safetensors")
+    subprocess.run([TOOL, "convert", f"{theirs}/{file}", f"{ours}/{file}", "format=peft", "base=" + base], check=True)
+    subprocess.run([TOOL, "merge", base, merged, f"{ours}/{file}=1"], check=True)
+    plain = unet()
+    plain.load_state_dict(load_file(merged))
+    bad = 0
+    with torch.no_grad():
+        inputs = io["in.sample"], io["in.timestep"], io["in.encoder_hidden_states"]
+        want = model(*inputs, return_dict=False)[0]
+        for name, m in ("modules_to_save", by_peft(f"{ours}/{file}")), ("modules_to_save, merged", plain):
+            rel = ((m(*inputs, return_dict=False)[0] - want).norm() / want.norm()).item()
+            bad += rel > BOUND
+            print(f"{'ok  ' if rel <= BOUND else 'FAIL'} {name}: relative L2 error {rel:.2e}, allowed {BOUND:g}")
+    return bad
+
+
 def main():
     torch.set_num_threads(1)
     io = load_file(os.path.join(GOLDEN, "lora_formats/io.safetensors"))
@@ -77,6 +104,7 @@ def main():
             ok = rel <= BOUND
             bad += not ok
             print(f"{'ok  ' if ok else 'FAIL'} {name}: relative L2 error {rel:.2e}, allowed {BOUND:g}")
+        bad += whole_modules(tmp, io)
     sys.exit(bad > 0)
 
 

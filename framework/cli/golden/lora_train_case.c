@@ -40,13 +40,35 @@ static const char *param_name(const training *t, int i) { return lk_graph_node(t
 static const lk_tensor *batch(training *t, const char *what, int index) { return lk_golden_get(&t->batches, "%s%s.%d", kinds[t->kind].prefix, what, index); }
 
 /* ---- building ---------------------------------------------------------------------------------------------------------- */
-static lk_err make_adapter(training *t) {
-    const json_t *names = json_object_get(t->hyper, "targets");
+static const char *const *list(training *t, const char *key) {
+    const json_t *names = json_object_get(t->hyper, key);
     size_t n = json_array_size(names);
-    const char **targets = lk_alloc(t->memory, (n + 1) * sizeof *targets);
-    for (size_t i = 0; i < n; i++) targets[i] = json_string_value(json_array_get(names, i));
-    lk_lora_config c = { .kind = json_is_true(json_object_get(t->hyper, "use_dora")) ? LK_DORA : json_is_true(json_object_get(t->hyper, "use_rslora")) ? LK_RSLORA : LK_LORA,
-                         .r = (int)number(t->hyper, "r"), .alpha = number(t->hyper, "lora_alpha"), .targets = targets };
+    const char **out = lk_alloc(t->memory, (n + 1) * sizeof *out);
+    for (size_t i = 0; i < n; i++) out[i] = json_string_value(json_array_get(names, i));
+    return out;
+}
+/* {name: number}, of PEFT's rank_pattern and alpha_pattern. */
+static const char *const *pattern(training *t, const char *key, double **values) {
+    json_t *o = json_object_get(t->hyper, key), *v;
+    const char **names = lk_alloc(t->memory, (json_object_size(o) + 1) * sizeof *names), *name;
+    int n = 0;
+    *values = lk_alloc(t->memory, json_object_size(o) * sizeof **values + 1);
+    json_object_foreach(o, name, v) { (*values)[n] = json_number_value(v); names[n++] = name; }
+    return names;
+}
+static lk_err make_adapter(training *t) {
+    const char *type = word(t->hyper, "peft_type");
+    double *ranks, *alphas;
+    lk_lora_config c = { .kind = type && !strcmp(type, "LOHA") ? LK_LOHA : type && !strcmp(type, "LOKR") ? LK_LOKR : json_is_true(json_object_get(t->hyper, "use_dora")) ? LK_DORA
+                                 : json_is_true(json_object_get(t->hyper, "use_rslora")) ? LK_RSLORA : LK_LORA,
+                         .r = (int)number(t->hyper, "r"), .alpha = number(t->hyper, "lora_alpha"), .targets = list(t, "targets"), .modules_to_save = list(t, "modules_to_save"),
+                         .factor = (int)number(t->hyper, "decompose_factor"), .both = json_is_true(json_object_get(t->hyper, "decompose_both")) };
+    c.rank_names = pattern(t, "rank_pattern", &ranks);
+    c.alpha_names = pattern(t, "alpha_pattern", &alphas);
+    c.alpha_values = alphas;
+    int *whole = lk_alloc(t->memory, json_object_size(json_object_get(t->hyper, "rank_pattern")) * sizeof *whole + 1);
+    for (int i = 0; c.rank_names[i]; i++) whole[i] = (int)ranks[i];
+    c.rank_values = whole;
     t->adapter = lk_adapter_new(c, "");
     t->m.net.adapters = &t->adapter;
     t->m.net.n_adapters = 1;
