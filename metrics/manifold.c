@@ -12,41 +12,63 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 /* Squared distance of each sample to its k-th nearest other. */
-static double *radii(const double *x, int64_t n, int64_t d, int k) {
-    double *r = lk_xmalloc((size_t)(2 * n) * sizeof *r), *row = r + n;
-    for (int64_t i = 0; i < n; i++) {
+typedef struct { const double *x; int64_t n, d; int k; double *r; } radii_job;
+static void radii_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const radii_job *p = ctx;
+    double *row = lk_xmalloc((size_t)p->n * sizeof *row);
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
         int64_t m = 0;
-        for (int64_t j = 0; j < n; j++) if (j != i) row[m++] = lk_squared_distance(x + i * d, x + j * d, d);
+        for (int64_t j = 0; j < p->n; j++) if (j != i) row[m++] = lk_squared_distance(p->x + i * p->d, p->x + j * p->d, p->d);
         qsort(row, (size_t)m, sizeof *row, by_value);
-        r[i] = row[k - 1];
+        p->r[i] = row[p->k - 1];
     }
-    return r;
+    free(row);
 }
-lk_err lk_prdc_of(const double *real, int64_t nr, const double *fake, int64_t nf, int64_t d, int k, bool strict, lk_prdc *out) {
+static double *radii(const double *x, int64_t n, int64_t d, int k, lk_pool *pool) {
+    radii_job p = { x, n, d, k, lk_xmalloc((size_t)n * sizeof(double)) };
+    lk_parallel(pool, n, 8, radii_rows, &p);
+    return p.r;
+}
+/* Real samples against generated ones. Threads share fake_in alone, and only ever set it. */
+typedef struct {
+    const double *real, *fake, *rr, *rf; int64_t nf, d; bool strict;
+    bool *fake_in, *real_in, *covered, *bad; int64_t *pairs;
+} compare_job;
+static void compare_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const compare_job *p = ctx;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) for (int64_t j = 0; j < p->nf; j++) {
+        double s = lk_squared_distance(p->real + i * p->d, p->fake + j * p->d, p->d);
+        bool in_real = p->strict ? s < p->rr[i] : s <= p->rr[i], in_fake = p->strict ? s < p->rf[j] : s <= p->rf[j];
+        p->bad[i] |= !isfinite(s);
+        p->pairs[i] += in_real;
+        p->covered[i] |= in_real;
+        p->real_in[i] |= in_fake;
+        if (in_real) __atomic_store_n(p->fake_in + j, true, __ATOMIC_RELAXED);
+    }
+}
+lk_err lk_prdc_of(const double *real, int64_t nr, const double *fake, int64_t nf, int64_t d, int k, bool strict, lk_pool *pool, lk_prdc *out) {
     if (d < 1 || k < 1 || nr <= k || nf <= k)
         return lk_error(LK_EINPUT, "precision and recall: %lld real and %lld generated samples with k = %d; each set needs more than k", (long long)nr, (long long)nf, k);
-    double *rr = radii(real, nr, d, k), *rf = radii(fake, nf, d, k);
-    bool *fake_in = lk_xcalloc((size_t)nf, 1), *real_in = lk_xcalloc((size_t)nr, 1), *covered = lk_xcalloc((size_t)nr, 1), bad = false;
+    double *rr = radii(real, nr, d, k, pool), *rf = radii(fake, nf, d, k, pool);
+    bool *fake_in = lk_xcalloc((size_t)nf, 1), *real_in = lk_xcalloc((size_t)(3 * nr), 1), *covered = real_in + nr, *wrong = covered + nr, bad = false;
+    int64_t *pairs = lk_xcalloc((size_t)nr, sizeof *pairs);
+    compare_job p = { real, fake, rr, rf, nf, d, strict, fake_in, real_in, covered, wrong, pairs };
+    lk_parallel(pool, nr, 8, compare_rows, &p);
     *out = (lk_prdc){ 0 };
-    for (int64_t i = 0; i < nr; i++) for (int64_t j = 0; j < nf; j++) {
-        double s = lk_squared_distance(real + i * d, fake + j * d, d);
-        bool in_real = strict ? s < rr[i] : s <= rr[i], in_fake = strict ? s < rf[j] : s <= rf[j];
-        bad |= !isfinite(s);
-        out->pairs += in_real;
-        fake_in[j] |= in_real;
-        covered[i] |= in_real;
-        real_in[i] |= in_fake;
-    }
     for (int64_t j = 0; j < nf; j++) out->fake_in_real += fake_in[j];
     for (int64_t i = 0; i < nr; i++) {
         out->real_in_fake += real_in[i];
         out->real_with_fake += covered[i];
+        out->pairs += pairs[i];
+        bad |= wrong[i];
     }
     free(rr);
     free(rf);
     free(fake_in);
     free(real_in);
-    free(covered);
+    free(pairs);
     out->precision = (double)out->fake_in_real / (double)nf;
     out->recall = (double)out->real_in_fake / (double)nr;
     out->density = (double)out->pairs / ((double)k * (double)nf);

@@ -28,7 +28,7 @@ typedef enum {
 } lk_sides;
 /* Choices that are part of a number's name. Zero-initialise; 0 stands for the row's own value. */
 typedef struct {
-    int groups;           /* jackknife groups of the Frechet distance: 0 = 20 where there are enough samples, -1 = none */
+    int groups;           /* jackknife groups of statistics over sets: 0 = 20 where there are enough samples, -1 = none */
     int64_t subsets, subset_size;        /* KID: 0 = the full U-statistic */
     int neighbours;       /* precision, recall, density, coverage: k, row's default 5 (prdc) or 3 (torch-fidelity) */
     int splits;           /* Inception Score, 10 */
@@ -114,6 +114,12 @@ const lk_provenance *lk_metric_from(const lk_metric *);
 double *lk_metric_room(const lk_metric *);                               /* [n of side 0]: a score for each, which lk_metric_scores then shows */
 /* Value, standard error and t interval of a mean; NaN where n < 2 or a score is infinite (with a warning). */
 void lk_result_mean(lk_metric_result *, const double *x, int64_t n, const char *unit_name);
+/* Sets error, t interval about the value, and what the error counts. */
+void lk_result_interval(lk_metric_result *, double se, int64_t units, const char *unit_name, const char *method);
+/* Error and interval of r's value from the statistic without each of 20 groups (option `groups`; none: -1), i mod G of each side. Up to `most` samples
+ * in all unless asked for; fewer than 40 a side and too many are warnings. */
+typedef lk_err (*lk_metric_statistic)(const lk_metric *, lk_pool *, const lk_metric_side *a, const lk_metric_side *b, double *value);
+lk_err lk_result_jackknife(const lk_metric *, lk_pool *, lk_metric_statistic, bool two_sets, int64_t most, lk_metric_result *);
 double lk_chunked_sum(const double *x, int64_t n);                       /* chunks of 256 by index, dyadic tree */
 extern const lk_metric_row lk_pair_rows[], lk_set_rows[], lk_likeness_rows[];      /* end with name NULL */
 #endif

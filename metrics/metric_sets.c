@@ -10,6 +10,16 @@ static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+void lk_result_interval(lk_metric_result *r, double se, int64_t units, const char *unit_name, const char *method) {
+    r->se = se;
+    r->units = units;
+    r->unit_name = unit_name;
+    if (isnan(se)) return;
+    const double t = lk_t_quantile((1 + r->level) / 2, (double)(units - 1)) * se;
+    r->lo = r->value - t;
+    r->hi = r->value + t;
+    r->interval = method;
+}
 static void interval(lk_metric_result *r, double about, double df, const char *method) {
     double t = lk_t_quantile((1 + r->level) / 2, df) * r->se;
     r->lo = about - t;
@@ -101,48 +111,72 @@ static lk_err kid(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     interval(r, v.value, (double)(least - 1), "delete-one jackknife over both sets");
     return LK_OK;
 }
+enum { MOST = 4096, MOST_EIGENVALUES = 400 };      /* samples whose statistic is computed once a group without being asked */
+static lk_err cmmd_of(const lk_metric *m, lk_pool *pool, const lk_metric_side *a, const lk_metric_side *b, double *value) {
+    return lk_cmmd(a->x, a->n, b->x, b->n, lk_metric_dim(m), pool, value);
+}
 static lk_err cmmd(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side a = lk_metric_side_of(m, 0), b = lk_metric_side_of(m, 1);
-    return lk_cmmd(a.x, a.n, b.x, b.n, lk_metric_dim(m), pool, &r->value);
+    LK_TRY(cmmd_of(m, pool, &a, &b, &r->value));
+    return lk_result_jackknife(m, pool, cmmd_of, true, MOST, r);
 }
 
 /* ---- manifolds: what = 4 * (compared with <=) + which -------------------------------------------------------------------------------------- */
 enum { PRECISION, RECALL, DENSITY, COVERAGE, TIES = 4 };
+static int neighbours(const lk_metric *m) {
+    int asked = lk_metric_options_of(m)->neighbours;
+    return asked ? asked : lk_metric_row_of(m)->what & TIES ? 3 : 5;
+}
+static lk_err prdc_all(const lk_metric *m, lk_pool *pool, const lk_metric_side *fake, const lk_metric_side *real, lk_prdc *p) {
+    return lk_prdc_of(real->x, real->n, fake->x, fake->n, lk_metric_dim(m), neighbours(m), !(lk_metric_row_of(m)->what & TIES), pool, p);
+}
+static lk_err prdc_of(const lk_metric *m, lk_pool *pool, const lk_metric_side *fake, const lk_metric_side *real, double *value) {
+    lk_prdc p;
+    LK_TRY(prdc_all(m, pool, fake, real, &p));
+    *value = (double[]){ p.precision, p.recall, p.density, p.coverage }[lk_metric_row_of(m)->what & 3];
+    return LK_OK;
+}
 static lk_err prdc(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side fake = lk_metric_side_of(m, 0), real = lk_metric_side_of(m, 1);
-    int what = lk_metric_row_of(m)->what, asked = lk_metric_options_of(m)->neighbours, k = asked ? asked : what & TIES ? 3 : 5;
+    const int k = neighbours(m);
     lk_prdc p;
-    (void)pool;
-    LK_TRY(lk_prdc_of(real.x, real.n, fake.x, fake.n, lk_metric_dim(m), k, !(what & TIES), &p));
-    double v[] = { p.precision, p.recall, p.density, p.coverage };
-    r->value = v[what & 3];
+    LK_TRY(prdc_all(m, pool, &fake, &real, &p));
+    r->value = (double[]){ p.precision, p.recall, p.density, p.coverage }[lk_metric_row_of(m)->what & 3];
     snprintf(r->options, sizeof r->options, "k = %d", k);
     lk_result_extra(r, "precision", p.precision);
     lk_result_extra(r, "recall", p.recall);
     lk_result_extra(r, "density", p.density);
     lk_result_extra(r, "coverage", p.coverage);
     lk_result_extra(r, "f_score", p.f_score);
-    return LK_OK;
+    return lk_result_jackknife(m, pool, prdc_of, true, MOST, r);
+}
+static lk_err vendi_of(const lk_metric *m, lk_pool *pool, const lk_metric_side *a, const lk_metric_side *b, double *value) {
+    const double q = lk_metric_options_of(m)->order;
+    (void)pool; (void)b;
+    return lk_vendi_cosine(a->x, a->n, lk_metric_dim(m), q ? q : 1, value);
 }
 static lk_err vendi(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side a = lk_metric_side_of(m, 0);
-    double q = lk_metric_options_of(m)->order;
-    (void)pool;
+    const double q = lk_metric_options_of(m)->order;
     snprintf(r->options, sizeof r->options, "order %g", q ? q : 1);
-    return lk_vendi_cosine(a.x, a.n, lk_metric_dim(m), q ? q : 1, &r->value);
+    LK_TRY(vendi_of(m, pool, &a, NULL, &r->value));
+    return lk_result_jackknife(m, pool, vendi_of, false, MOST_EIGENVALUES, r);
+}
+static int splits_of(const lk_metric *m) { int asked = lk_metric_options_of(m)->splits; return asked ? asked : 10; }
+static lk_err inception_of(const lk_metric *m, lk_pool *pool, const lk_metric_side *a, const lk_metric_side *b, double *value) {
+    double sd;
+    (void)pool; (void)b;
+    return lk_inception_score(a->x, a->n, lk_metric_dim(m), splits_of(m), lk_metric_row_of(m)->what, NULL, value, &sd);
 }
 static lk_err inception_score(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side a = lk_metric_side_of(m, 0);
-    int asked = lk_metric_options_of(m)->splits, splits = asked ? asked : 10;
+    const int splits = splits_of(m);
     double sd;
-    (void)pool;
     LK_TRY(lk_inception_score(a.x, a.n, lk_metric_dim(m), splits, lk_metric_row_of(m)->what, NULL, &r->value, &sd));
     snprintf(r->options, sizeof r->options, "%d splits in file order", splits);
-    r->units = splits;
-    r->unit_name = "splits";
     lk_result_extra(r, "sd_over_splits", sd);
     lk_result_warn(r, "the spread over splits is no standard error; the score falls with fewer pictures a split (%lld here)", (long long)(a.n / splits));
-    return LK_OK;
+    return lk_result_jackknife(m, pool, inception_of, false, INT64_MAX, r);
 }
 
 /* ---- diversity ------------------------------------------------------------------------------------------------------------------------------ */
@@ -259,20 +293,36 @@ static lk_err nearest(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     free(dist);
     return LK_OK;
 }
+/* The ratio without each seed, both its pictures: from sums. NaN below three seeds. */
+static double ratio_error(const double *own, const double *cross, int64_t n, double same, double other) {
+    double mean = 0, squares = 0;
+    if (n < 3) return NAN;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < n; i++) {
+            const double ratio = (same - own[i]) / (double)(n - 1) / ((other - cross[i]) / ((double)(n - 1) * (double)(n - 2)));
+            if (pass) squares += (ratio - mean) * (ratio - mean); else mean += ratio / (double)n;
+        }
+    return sqrt((double)(n - 1) / (double)n * squares);
+}
 static lk_err same_seed(const lk_metric *m, lk_pool *pool, lk_metric_result *r) {
     lk_metric_side a = lk_metric_side_of(m, 0), b = lk_metric_side_of(m, 1);
     int64_t n = a.n;
     if (a.n != b.n || n < 2) return lk_error(LK_EINPUT, "same-seed control: %lld and %lld pictures; equally many of each, in the order of their seeds, at least 2", (long long)a.n, (long long)b.n);
     double *dist = distances(lk_metric_row_of(m)->what, a, b, lk_metric_dim(m), pool), *each = lk_metric_room(m), same = 0, other = 0;
+    double *cross = lk_xcalloc((size_t)n, sizeof *cross);            /* of seed i to all others, either way */
     for (int64_t i = 0; i < n; i++) {
         each[i] = dist[i * n + i];
-        for (int64_t j = 0; j < n; j++) *(i == j ? &same : &other) += dist[i * n + j];
+        same += each[i];
+        for (int64_t j = 0; j < n; j++) if (i != j) { other += dist[i * n + j]; cross[i] += dist[i * n + j]; cross[j] += dist[i * n + j]; }
     }
     free(dist);
+    const double se = ratio_error(each, cross, n, same, other);
+    free(cross);
     same /= (double)n;
     other /= (double)n * (double)(n - 1);
     if (!(other > 0)) return lk_error(LK_ENUM, "same-seed control: outputs of different seeds are equal");
     r->value = same / other;
+    lk_result_interval(r, se, n, "seeds", "delete-one jackknife over seeds");
     lk_result_extra(r, "same_seed", same);
     lk_result_extra(r, "other_seed", other);
     return LK_OK;

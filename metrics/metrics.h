@@ -108,7 +108,7 @@ lk_err lk_cmmd(const double *x, int64_t nx, const double *y, int64_t ny, int64_t
 /* ---- manifolds and scores (manifold.c) -------------------------------------------------------------------------------------- */
 /* Precision, recall (Kynkaanniemi 2019), density, coverage (Naeem 2020). Distances squared, compared strictly (prdc) or <= (torch-fidelity). */
 typedef struct { int64_t fake_in_real, real_in_fake, pairs, real_with_fake; double precision, recall, density, coverage, f_score; } lk_prdc;
-lk_err lk_prdc_of(const double *real, int64_t nr, const double *fake, int64_t nf, int64_t d, int k, bool strict, lk_prdc *);
+lk_err lk_prdc_of(const double *real, int64_t nr, const double *fake, int64_t nf, int64_t d, int k, bool strict, lk_pool *, lk_prdc *);
 /* Vendi score (Friedman & Dieng 2023) of order q (1 = Shannon, INFINITY = largest) of a kernel matrix with unit diagonal; p: weights or NULL. */
 lk_err lk_vendi(const double *kernel, int64_t n, const double *p, double q, double *out);
 lk_err lk_vendi_cosine(const double *x, int64_t n, int64_t d, double q, double *out);

@@ -78,7 +78,7 @@ static const char usage[] =
     "  --weights FILE       safetensors of the Inception or trunk (docs/metrics.md)      --sha256 HEX   refuse other weights\n"
     "  --model DIR          config.json, model.safetensors, preprocessor_config.json     --others C     id: impostors; copy-paste: references\n"
     "  --range R            of an HDF5 stack of real values                              --crop S[:STRIDE]  each picture becomes its crops\n"
-    "  --subsets SxM        KID over S subsets of M    --seed N     --groups G|none      jackknife of a Frechet distance (20)\n"
+    "  --subsets SxM        KID over S subsets of M    --seed N     --groups G|none      jackknife of statistics over sets (20)\n"
     "  --k K                precision and its kin      --splits S   Inception Score      --order Q      Vendi      --level .95\n"
     "  --face best|largest|centre   which of several   --flip       average with the mirrored face   --detect SIZE --threshold T\n"
     "  --json | --csv       instead of text            --each FILE.csv   a score a line  --save STATE   keep the state\n"

@@ -235,3 +235,55 @@ TEST(faces_that_are_missing_count_as_zero_and_are_told) {
     CHECK(r.warnings == 1 && strstr(r.warning[0], "no face in 1 of 3"));
     lk_metric_free(m);
 }
+
+/* Standard errors by leaving out: the statistic of smaller states, put together here by the formula (Efron & Tibshirani 1993, 11.5). leave(i) says in which
+ * of `groups` parts sample i is left out. Tolerance: sums of another order. */
+static double value_without(const char *name, const double *x, const double *y, int64_t n, int groups, int g) {
+    const lk_metric_options none = { .groups = -1 };
+    lk_metric *m = state(name, &none, 0);
+    lk_metric_result r;
+    for (int64_t i = 0; i < n; i++) {
+        if (i % groups == g) continue;
+        CHECK_OK(lk_metric_update_set(m, 0, x + i * D, 1, NULL));
+        if (y) CHECK_OK(lk_metric_update_set(m, 1, y + i * D, 1, NULL));
+    }
+    CHECK_OK(lk_metric_result_of(m, NULL, &r));
+    CHECK(isnan(r.se) || !strncmp(name, "same-seed", 9));
+    lk_metric_free(m);
+    return r.value;
+}
+static double error_by_hand(const char *name, const double *x, const double *y, int64_t n, int groups) {
+    double part[64], mean = 0, squares = 0;
+    for (int g = 0; g < groups; g++) { part[g] = value_without(name, x, y, n, groups, g); mean += part[g] / groups; }
+    for (int g = 0; g < groups; g++) squares += (part[g] - mean) * (part[g] - mean);
+    return sqrt((groups - 1.0) / groups * squares);
+}
+TEST(errors_of_set_statistics_are_jackknives) {
+    static const struct { const char *name; int64_t n; int groups; bool two; } rows[] = {
+        { "cmmd/clip", 60, 20, true }, { "precision/prdc", 90, 20, true }, { "recall/torch-fidelity", 90, 20, true }, { "density/prdc", 90, 20, true },
+        { "coverage/prdc", 90, 20, true }, { "vendi/cosine", 50, 20, false }, { "is/torch-fidelity", 240, 20, false }, { "same-seed/features", 30, 30, true } };
+    double *x = samples("x", 240, 0), *y = samples("y", 240, .5);
+    lk_pool *pool = lk_pool_new(3);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lk_metric *m = state(rows[i].name, NULL, 0);
+        lk_metric_result r, again;
+        CHECK_OK(lk_metric_update_set(m, 0, x, rows[i].n, NULL));
+        if (rows[i].two) CHECK_OK(lk_metric_update_set(m, 1, y, rows[i].n, NULL));
+        CHECK_OK(lk_metric_result_of(m, NULL, &r));
+        CHECK_OK(lk_metric_result_of(m, pool, &again));
+        double want = error_by_hand(rows[i].name, x, rows[i].two ? y : NULL, rows[i].n, rows[i].groups);
+        CHECK_MSG(fabs(r.se - want) <= 1e-9 * want && want > 0, "%s: error %.12g, %.12g by hand", rows[i].name, r.se, want);
+        CHECK(!(fabs(1.01 * r.se - want) <= 1e-9 * want));                               /* planted */
+        CHECK_MSG(r.units == rows[i].groups && r.lo < r.value && r.value < r.hi && strstr(r.interval, "jackknife"), "%s: %g [%g, %g], %s", rows[i].name, r.value, r.lo, r.hi, r.interval);
+        CHECK_MSG(same_result(&r, &again), "%s: other bits with three threads", rows[i].name);
+        lk_metric_free(m);
+    }
+    lk_metric *few = state("coverage/prdc", NULL, 0);
+    lk_metric_result r;
+    for (int side = 0; side < 2; side++) CHECK_OK(lk_metric_update_set(few, side, side ? y : x, 30, NULL));
+    CHECK_OK(lk_metric_result_of(few, NULL, &r));
+    CHECK(isnan(r.se) && r.warnings == 1 && strstr(r.warning[0], "fewer than 40"));
+    lk_metric_free(few);
+    lk_pool_free(pool);
+    free(x); free(y);
+}

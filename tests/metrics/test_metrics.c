@@ -343,10 +343,10 @@ TEST(precision_and_recall_are_not_swapped) {
         fake[i] = .005 + .005 * i;
     }
     lk_prdc p;
-    CHECK_OK(lk_prdc_of(real, 40, fake, 40, 1, 3, true, &p));
+    CHECK_OK(lk_prdc_of(real, 40, fake, 40, 1, 3, true, NULL, &p));
     CHECK_CLOSE(p.precision, 1, 0);
     CHECK_CLOSE(p.recall, .5, 1e-12);
-    CHECK_FAILS(lk_prdc_of(real, 3, fake, 40, 1, 3, true, &p), "more than k");
+    CHECK_FAILS(lk_prdc_of(real, 3, fake, 40, 1, 3, true, NULL, &p), "more than k");
 }
 TEST(vendi_counts_orthogonal_and_equal_samples) {
     double x[16] = { 0 }, y[16], v;

@@ -150,7 +150,7 @@ static lk_err prdc_rows(lk_metric_row *r, bool *mine) {
     else if ((at = strstr(r->id, "/k"))) sscanf(at, "/k%d", &k);
     bool strict = says(r, "nearest_k=") || (!says(r, "<=") && strstr(r->id, "/strict"));
     LK_TRY(two(r, "real", "fake", &s));
-    lk_err e = lk_prdc_of(s.x, s.n, s.y, s.m, s.d, k, strict, &p);
+    lk_err e = lk_prdc_of(s.x, s.n, s.y, s.m, s.d, k, strict, r->table->run->pool, &p);
     two_free(&s);
     LK_TRY(e);
     if (!strcmp(r->last, "counts")) {
