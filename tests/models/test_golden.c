@@ -26,6 +26,7 @@ TEST(transformers) { check_case("flux", NULL); check_case("flux_lowvar", NULL); 
                      check_case("sd35", NULL); check_case("sd35_lowvar", NULL); }
 TEST(video_and_control) { check_case("unet_svd", NULL); check_case("unet_svd_lowvar", NULL); check_case("controlnet", NULL); }
 TEST(dinov2)       { check_case("dinov2", NULL); check_case("dinov2_lowvar", NULL); check_case("dinov2_swiglu", NULL); }
+TEST(vit)          { check_case("vit", NULL); }
 TEST(schedulers)   { check_case("schedulers", NULL); }
 TEST(lora_training) { check_case("lora_train", NULL); }
 TEST(lora_files)   { check_case("lora_formats", NULL); check_case("lora_mix", NULL); check_case("lora_sdxl_kohya", NULL); }

@@ -64,6 +64,11 @@ def hub_name(cls, name):
         for new, old in HUB:
             name = name.replace(new, old)
         name = name.replace("mlp.down_proj", "mlp.weights_out")
+    if cls == "ViTModel":
+        for new, old in HUB:
+            name = name.replace(new, old)
+        name = name.replace("mlp.fc1", "intermediate.dense").replace("mlp.fc2", "output.dense")
+        return "encoder." + name.replace("layers.", "layer.") if name.startswith("layers.") else name
     return name
 
 

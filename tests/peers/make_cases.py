@@ -271,6 +271,15 @@ def encoders():
         ios = {"io": dict(pixel_values=randn(1, 2, 3, 12, 12)), "io_interp": dict(pixel_values=randn(2, 1, 3, 21, 9)), "io_small": dict(pixel_values=randn(2, 1, 3, 6, 15))}
         yield "dino_" + name, "Dinov2Model", (lambda c=c: transformers.Dinov2Model(transformers.Dinov2Config(**c))), dino_call, ios, {}
 
+    def vit_call(m, i):
+        o = m(i["pixel_values"], output_hidden_states=True)
+        return dict(last_hidden_state=o.last_hidden_state, hidden1=o.hidden_states[1])
+    vit = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3, image_size=12, patch_size=4)
+    for name, config in {"plain": {}, "nobias": dict(qkv_bias=False), "tanh": dict(hidden_act="gelu_pytorch_tanh", image_size=16)}.items():
+        c = dict(vit, **config)
+        yield ("vit_" + name, "ViTModel", (lambda c=c: transformers.ViTModel(transformers.ViTConfig(**c), add_pooling_layer=False)), vit_call,
+               {"io": dict(pixel_values=randn(3, 2, 3, c["image_size"], c["image_size"]))}, {})
+
 
 if __name__ == "__main__":
     ROOT = sys.argv[1]
