@@ -144,19 +144,22 @@ static void dropout_stream(const lk_adapter *a, const char *module, const char *
 }
 
 /* Inverted dropout; x's first axis is the samples' or a multiple of it, sample outermost. */
-static lk_val drop(lk_graph *g, const lk_adapter *a, const char *module, lk_val x) {
-    if (!drops(a)) return x;
+static lk_val drop_values(lk_graph *g, const lk_adapter *a, const char *module, const char *what, double p, lk_val x) {
     char stream[48];
-    dropout_stream(a, module, "dropout", stream);
-    double keep = 1.0 - a->config.dropout;
+    dropout_stream(a, module, what, stream);
+    double keep = 1.0 - p;
     int64_t batch = lk_dim(g, a->samples, 0), numel = lk_numel(lk_shape_of(g, x));
     if (keep <= 0 || batch < 1 || numel % batch) {
-        lk_graph_fail(g, LK_EINPUT, "dropout %g on %s: must be below 1, and the input's %lld elements divisible by the %lld samples", a->config.dropout, module,
-                      (long long)numel, (long long)batch);
+        lk_graph_fail(g, LK_EINPUT, "%s %g on %s: must be below 1, and the %lld elements divisible by the %lld samples", what, p, module, (long long)numel, (long long)batch);
         return LK_NONE;
     }
     lk_val u = lk_reshape(g, lk_randu(g, a->seed, a->step, a->samples, stream, LK_SHAPE(batch, numel / batch)), lk_shape_of(g, x));
     return lk_scale(g, lk_mul(g, x, lk_less(g, u, lk_scalar(g, keep))), 1.0 / keep);
+}
+
+static lk_val drop(lk_graph *g, const lk_adapter *a, const char *module, lk_val x) { return drops(a) ? drop_values(g, a, module, "dropout", a->config.dropout, x) : x; }
+static lk_val drop_neurons(lk_graph *g, const lk_adapter *a, const char *module, lk_val h) {
+    return a->training && a->config.neuron_dropout > 0 ? drop_values(g, a, module, "neuron_dropout", a->config.neuron_dropout, h) : h;
 }
 
 /* x times 0 or 1 for each sample and each of n entries of one axis; x is [samples * k, ..] with that axis last (linear) or second (conv). */
@@ -217,9 +220,10 @@ static lk_val base_without_bias(lk_graph *g, const lk_adapter *a, const lk_lora_
 /* LoHa and LoKr have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
-    if (a->config.kind >= LK_LOHA && a->config.rank_dropout > 0) lk_graph_fail(g, LK_EINPUT, "rank_dropout on %s: LoHa and LoKr have no ranks to drop", m->name);
+    if (a->config.kind >= LK_LOHA && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
+        lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa and LoKr have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
-    lk_val h = drop_ranks(g, a, m, apply_weight(g, dropped, m->t[LK_SLOT_A], conv), conv != NULL);
+    lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv)), conv != NULL);
     lk_conv pointwise = { .stride = { 1, 1 } };
     lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &pointwise : NULL));
     return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;

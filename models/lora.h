@@ -8,8 +8,9 @@ typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR } lk_lora_kind;    
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
-    /* In training only, drawn anew for every sample and step from streams named after the module; the first two keep the mean. */
+    /* In training only, drawn anew for every sample and step from streams named after the module; the first three keep the mean. */
     double dropout;                   /* of each value of the input (PEFT's lora_dropout): stream "<module>.dropout" */
+    double neuron_dropout;            /* of each value behind A (kohya's dropout): "<module>.neuron_dropout"; LoRA, rsLoRA, DoRA */
     double rank_dropout;              /* of each of the r ranks (kohya's): "<module>.rank_dropout"; LoRA, rsLoRA, DoRA */
     double module_dropout;            /* of the whole branch, without rescaling, so at most 1 (kohya's): "<module>.module_dropout" */
     bool gaussian;                    /* lk_adapter_init draws A from N(0, 1/r^2), PEFT's "gaussian", not uniformly */

@@ -265,11 +265,11 @@ static void dropped_sum(double p, bool training, int64_t step, float out[2]) {
 
 /* Rank and module dropout: 2 samples of 3 tokens (or a 3-pixel picture) through one module whose ranks each add 1 to every output. */
 enum { RANKS = 600 };
-static void dropped_branch(double rank_p, double module_p, bool conv, int64_t step, float out[6]) {
+static void dropped_branch(double neuron_p, double rank_p, double module_p, bool conv, int64_t step, float out[6]) {
     lk_graph *g = lk_graph_new();
     lk_exec *exec;
     lk_net net = lk_net_root(g);
-    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = RANKS, .alpha = RANKS, .rank_dropout = rank_p, .module_dropout = module_p, .targets = (const char *[]){ "m", NULL } }, "");
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = RANKS, .alpha = RANKS, .neuron_dropout = neuron_p, .rank_dropout = rank_p, .module_dropout = module_p, .targets = (const char *[]){ "m", NULL } }, "");
     lk_val at = lk_input(g, "step", LK_I64, LK_SCALAR), samples = lk_input(g, "samples", LK_I64, LK_SHAPE(2)), seed = lk_input(g, "seed", LK_I64, LK_SCALAR);
     lk_adapter_training(a, true, seed, at, samples);
     net.adapters = &a;
@@ -295,9 +295,9 @@ static void dropped_branch(double rank_p, double module_p, bool conv, int64_t st
 TEST(ranks_and_modules_drop_by_sample) {
     for (int conv = 0; conv < 2; conv++) {
         float y[6], again[6], later[6];
-        dropped_branch(.2, 0, conv, 3, y);
-        dropped_branch(.2, 0, conv, 3, again);
-        dropped_branch(.2, 0, conv, 4, later);
+        dropped_branch(0, .2, 0, conv, 3, y);
+        dropped_branch(0, .2, 0, conv, 3, again);
+        dropped_branch(0, .2, 0, conv, 4, later);
         for (int i = 0; i < 6; i++) {
             CHECK(y[i] == y[i / 3 * 3] && y[i] == again[i]);                        /* one mask for all positions of a sample */
             CHECK_CLOSE(y[i], RANKS, 5 * sqrt(RANKS * .2 / .8));                    /* five standard deviations of the kept ranks / 0.8 */
@@ -306,15 +306,30 @@ TEST(ranks_and_modules_drop_by_sample) {
         CHECK(y[0] != RANKS && y[0] != y[3] && y[0] != later[0]);
         int off = 0, all = 0;
         for (int64_t step = 0; step < 60; step++) {
-            dropped_branch(0, .25, conv, step, y);
+            dropped_branch(0, 0, .25, conv, step, y);
             for (int b = 0; b < 2; b++, all++) {
                 CHECK((y[3 * b] == 0 || y[3 * b] == RANKS) && y[3 * b] == y[3 * b + 1] && y[3 * b] == y[3 * b + 2]);
                 off += y[3 * b] == 0;
             }
         }
         CHECK_CLOSE(off, .25 * all, 5 * sqrt(.25 * .75 * all));
-        dropped_branch(0, 1, conv, 0, y);
+        dropped_branch(0, 0, 1, conv, 0, y);
         CHECK(y[0] == 0 && y[5] == 0);
+    }
+}
+/* Kohya's dropout: every value behind A for itself, so positions of one sample differ, and the mean stays. */
+TEST(neurons_drop_each_for_itself) {
+    for (int conv = 0; conv < 2; conv++) {
+        float y[6], again[6], later[6];
+        dropped_branch(.2, 0, 0, conv, 3, y);
+        dropped_branch(.2, 0, 0, conv, 3, again);
+        dropped_branch(.2, 0, 0, conv, 4, later);
+        for (int i = 0; i < 6; i++) {
+            CHECK(y[i] == again[i]);
+            CHECK_CLOSE(y[i], RANKS, 5 * sqrt(RANKS * .2 / .8));                    /* five standard deviations of the kept values / 0.8 */
+            CHECK_CLOSE(y[i] * .8, round(y[i] * .8), 1e-3);
+        }
+        CHECK((y[0] != y[1] || y[1] != y[2]) && (y[0] != y[3] || y[1] != y[4]) && (y[0] != later[0] || y[1] != later[1]));
     }
 }
 TEST(gaussian_start_has_deviation_one_over_r) {
