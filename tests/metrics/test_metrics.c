@@ -385,3 +385,32 @@ TEST(inception_score_of_certain_and_uniform_classes) {
     CHECK_OK(lk_inception_score(flat, 4, 4, 1, false, NULL, &mean, &sd));
     CHECK_CLOSE(mean, 1, 1e-12);
 }
+/* The mistakes that move published numbers, each with a closed form that it would miss. */
+TEST(divisor_channel_order_and_crop_are_seen) {
+    double near[2] = { -1, 1 }, far[2] = { -2, 2 }, logits[8 * 4] = { 0 }, mean, sd0, sd1;
+    lk_frechet f;
+    CHECK_OK(lk_frechet_features(near, 2, far, 2, 1, 0, &f));
+    CHECK_CLOSE(f.value, 2, 1e-12);                         /* variances 2 and 8; divided by n it would be 1 */
+    for (int i = 0; i < 4; i++) logits[i * 5] = 700;        /* the first half is certain of four classes, the second of none: scores 4 and 1 */
+    CHECK_OK(lk_inception_score(logits, 8, 4, 2, false, NULL, &mean, &sd0));
+    CHECK_OK(lk_inception_score(logits, 8, 4, 2, true, NULL, &mean, &sd1));
+    CHECK_CLOSE(mean, 2.5, 1e-12);
+    CHECK_CLOSE(sd0, 1.5, 1e-12);
+    CHECK_CLOSE(sd1, sqrt(4.5), 1e-12);
+
+    lk_image a = picture(32, 32, 3, 1), b = picture(32, 32, 3, 1);
+    lk_psnr_sum s = { 0 };
+    double v, cropped, whole;
+    for (int i = 0; i < 32 * 32; i++) { b.px[3 * i] = a.px[3 * i + 2]; b.px[3 * i + 2] = a.px[3 * i]; }
+    CHECK_OK(lk_psnr_add(&s, &a, &b, &v));
+    CHECK(isfinite(v));
+    CHECK_OK(lk_ssim_images(lk_ssim_find("skimage"), false, &a, &b, NULL, &v));
+    CHECK(v < .5);                                          /* unrelated noise in two of three channels */
+    memcpy(b.px, a.px, 32 * 32 * 3);
+    b.px[0] ^= 0x80;                                        /* a corner: one window of the cropped map sees it, many of the reflected one */
+    CHECK_OK(lk_ssim_images(lk_ssim_find("wang04"), false, &a, &b, NULL, &cropped));
+    CHECK_OK(lk_ssim_images(lk_ssim_find("torchmetrics"), false, &a, &b, NULL, &whole));
+    CHECK(cropped < 1 && 1 - whole > 10 * (1 - cropped));
+    lk_image_free(&a);
+    lk_image_free(&b);
+}
