@@ -39,7 +39,9 @@ lk_val lk_block_attention(const lk_net *net, lk_val x, lk_val context, int64_t d
         tap->layer[tap->n].q = q; tap->layer[tap->n].k = k;
         tap->layer[tap->n++].heads = (int)heads;
     }
-    return lk_nn_linear(net, "to_out.0", lk_sdpa(net->g, q, k, v, LK_NONE, (lk_sdpa_attr){ .heads = (int)heads }), dim, dim, true);
+    lk_val y = lk_sdpa(net->g, q, k, v, LK_NONE, (lk_sdpa_attr){ .heads = (int)heads });
+    if (net->guest && context.id != x.id) y = lk_add(net->g, y, net->guest->attend(net->guest->ctx, net, q, dim, (int)heads));
+    return lk_nn_linear(net, "to_out.0", y, dim, dim, true);
 }
 
 lk_val lk_rows_for(lk_graph *g, lk_val v, lk_val other) {

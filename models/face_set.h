@@ -17,4 +17,6 @@ lk_err lk_face_set_new(lk_faces *, const lk_dataset *, const int *photos, int n,
 /* Every photo of a split's people ("base"), person by person. */
 lk_err lk_face_set_split(lk_faces *, const lk_dataset *, const char *split, lk_face_set *);
 void   lk_face_set_free(lk_face_set *);
+/* The face's region of a common frame: share of each of grid x grid cells within the convex hull of its 68 landmarks, by 4 x 4 points a pixel. */
+void   lk_face_mask(const lk_face *, int grid, float *mask);
 #endif

@@ -52,6 +52,7 @@ void lk_adapter_free(lk_adapter *a) {
 void lk_adapter_training(lk_adapter *a, bool on, lk_val seed, lk_val step, lk_val samples) {
     a->training = on; a->seed = seed; a->step = step; a->samples = samples;
 }
+void lk_adapter_set_base(lk_adapter *a, const lk_st *base) { a->base = base; }
 void lk_adapter_weight(lk_adapter *a, lk_val weight) { a->weight = weight; }
 const lk_lora_config *lk_adapter_config(const lk_adapter *a) { return &a->config; }
 
@@ -116,6 +117,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w };
     m.r = rank_row >= 0 ? a->config.rank_values[rank_row] : a->config.r;
     m.alpha = alpha_row >= 0 ? a->config.alpha_values[alpha_row] : a->config.alpha;
+    if (a->config.kind == LK_FULL) { m.r = 1; m.alpha = 1; }
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
     lk_lora_shapes(&a->config, s, m.r, shapes);
@@ -217,11 +219,19 @@ static lk_val base_without_bias(lk_graph *g, const lk_adapter *a, const lk_lora_
     return lk_sub(g, y, conv ? lk_reshape(g, bias, LK_SHAPE(lk_dim(g, bias, 0), 1, 1)) : bias);
 }
 
-/* LoHa and LoKr have no low rank to pass x through: their whole delta is a weight. */
+/* Full fine-tuning costs one product with W + D, not two; only where nothing has been added to the base's output yet and D sees its whole input. */
+static bool replaces(const lk_adapter *a, lk_val sum, lk_val y) {
+    return a->config.kind == LK_FULL && sum.id == y.id && !lk_ok(a->weight) && !drops(a) && !(a->training && a->config.module_dropout > 0);
+}
+static lk_val replaced(lk_graph *g, const lk_lora_module *m, lk_val x, lk_val w, lk_val bias, const lk_conv *conv) {
+    lk_val all = lk_add(g, w, m->t[LK_SLOT_DIFF]);
+    return conv ? lk_conv2d(g, x, all, bias, *conv) : lk_linear(g, x, all, bias);
+}
+/* LoHa, LoKr and full differences have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
     if (a->config.kind >= LK_LOHA && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
-        lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa and LoKr have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
+        lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa, LoKr and full differences have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
     lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv)), conv != NULL);
     lk_conv pointwise = { .stride = { 1, 1 } };
@@ -238,6 +248,7 @@ static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_
         if (!m) continue;
         if (conv && conv->groups > 1) lk_graph_fail(g, LK_EINPUT, "LoRA on %s: a convolution in %d groups is not implemented", name, conv->groups);
         lk_lora_module copy = *m;
+        if (replaces(net->adapters[i], sum, y)) { sum = replaced(g, &copy, x, w, bias, conv); continue; }
         sum = lk_add(g, sum, drop_module(g, net->adapters[i], &copy, branch_of(g, net->adapters[i], &copy, x, bias, y, conv)));
     }
     free(name);
@@ -316,7 +327,7 @@ static lk_err init_gaussian(lk_exec *exec, const lk_lora_module *m, uint64_t see
 static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed, bool gaussian) {
     if (slot == LK_SLOT_A && gaussian) return init_gaussian(exec, m, seed);
     if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m);
-    if (slot == LK_SLOT_B || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
+    if (slot == LK_SLOT_B || slot == LK_SLOT_DIFF || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
     return init_kaiming(exec, m, slot, seed);
 }
 

@@ -4,7 +4,9 @@
 #define LK_LORA_H
 #include "models/nn.h"
 
-typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR } lk_lora_kind;    /* DoRA: Liu et al. 2024, norm detached; LoHa, LoKr: lora_file.h */
+/* DoRA: Liu et al. 2024, norm detached; LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
+ * (LyCORIS' "full"), so that full fine-tuning joins and leaves a model as the others do. */
+typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR, LK_FULL } lk_lora_kind;
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
@@ -29,6 +31,8 @@ lk_adapter *lk_adapter_new(lk_lora_config, const char *param_prefix /* "" or a n
 void        lk_adapter_free(lk_adapter *);
 void        lk_adapter_training(lk_adapter *, bool on, lk_val seed, lk_val step, lk_val samples);  /* dropout's keys */
 void        lk_adapter_weight(lk_adapter *, lk_val weight);   /* multiplies the branch: F32 []; LK_NONE: 1 */
+/* The base's checkpoint, borrowed until the last save or load: saving writes its digest (nn.h), loading refuses a file of another base. NULL: not known. */
+void        lk_adapter_set_base(lk_adapter *, const lk_st *base);
 int         lk_adapter_modules(const lk_adapter *);           /* after building: 0 means no target matched (an error to train) */
 const lk_lora_config *lk_adapter_config(const lk_adapter *);
 /* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude]; then those of modules_to_save). */

@@ -12,7 +12,7 @@ double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return
 /* ---- one module's delta ------------------------------------------------------------------------------------------------- */
 
 void lk_lora_part_size(const lk_lora_part *p, int64_t *rows, int64_t *columns) {
-    if (!p->t[LK_SLOT_B].x) { lk_lycoris_size(p->t[LK_SLOT_H1A].x ? LK_LOHA : LK_LOKR, p, rows, columns); return; }
+    if (!p->t[LK_SLOT_B].x) { lk_lycoris_size(p->t[LK_SLOT_DIFF].x ? LK_FULL : p->t[LK_SLOT_H1A].x ? LK_LOHA : LK_LOKR, p, rows, columns); return; }
     *rows = p->t[LK_SLOT_B].s.d[0];
     *columns = lk_numel(p->t[LK_SLOT_A].s) / p->r;
 }

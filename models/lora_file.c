@@ -56,6 +56,7 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     for (int i = 0; i < e.n; i++) n += lk_lora_flux_parts(e.e[i].name);
     lk_lora_file *f = new_file(path, e.kind, n, component_of(&e, e.arena));
     lk_err err = LK_OK;
+    f->base = lk_st_meta(e.st, LK_BASE_KEY) ? lk_strdup(f->arena, lk_st_meta(e.st, LK_BASE_KEY)) : NULL;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
     f->saved = lk_alloc(f->arena, (size_t)e.n_saved * sizeof *f->saved + 1);
     for (int i = 0; i < e.n_saved && !err; i++) {

@@ -20,6 +20,7 @@ typedef struct {                      /* one param of a module in modules_to_sav
 struct lk_adapter {
     lk_lora_config config;            /* lists copied into the arena */
     const char *prefix;
+    const lk_st *base;                /* NULL: not known */
     lk_arena *arena;
     lk_lora_module *module; int n, cap;
     lk_lora_copy *copies; int n_copies, cap_copies;

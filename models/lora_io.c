@@ -18,7 +18,7 @@ static const struct { const char *end; int slot; bool kohya; } endings[] = {
     { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
     { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B },
     { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
-    { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B } };
+    { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".diff", LK_SLOT_DIFF } };
 static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
@@ -47,7 +47,7 @@ static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name) {
 
 static lk_err unknown_key(const lk_lora_entries *f, const char *key) {
     return lk_error(LK_EINPUT, "%s: key '%s' is no part of a LoRA this library reads; expected a name ending in .lora_A.weight, .lora_B.weight, .lora.down.weight, "
-                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa) or .lokr_w1 (LoKr); Tucker forms (hada_t1, lokr_t2) are not implemented", f->path, key);
+                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa), .lokr_w1 (LoKr) or .diff (full); Tucker forms (hada_t1, lokr_t2) are not implemented", f->path, key);
 }
 
 static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
@@ -61,7 +61,7 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
         if (e->t[endings[i].slot]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].slot]->name, t->name, slot_names[endings[i].slot], name);
         e->t[endings[i].slot] = t;
         f->kohya |= endings[i].kohya;
-        if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
+        if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot == LK_SLOT_DIFF ? LK_FULL : endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
         return LK_OK;
     }
@@ -106,7 +106,7 @@ static lk_err check_config(const lk_lora_entries *f) {
     for (size_t i = 0; i < sizeof must_be_absent / sizeof *must_be_absent; i++)
         if (config_value(f, must_be_absent[i])) return lk_error(LK_EINPUT, "%s: its config gives %s, which is not implemented", f->path, must_be_absent[i]);
     const char *type = json_string_value(config_value(f, "peft_type")), *bias = json_string_value(config_value(f, "bias"));
-    const char *want = f->kind == LK_LOHA ? "LOHA" : f->kind == LK_LOKR ? "LOKR" : "LORA";
+    const char *want = f->kind == LK_LOHA ? "LOHA" : f->kind == LK_LOKR ? "LOKR" : f->kind == LK_FULL ? "FULL" : "LORA";
     if (type && strcmp(type, want)) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; its keys are of %s", f->path, type, want);
     if (bias && strcmp(bias, "none")) return lk_error(LK_EINPUT, "%s: its config says bias = %s; only none is implemented", f->path, bias);
     return LK_OK;
@@ -307,7 +307,8 @@ static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *
 lk_err lk_adapter_load(lk_adapter *a, lk_exec *exec, const char *path) {
     lk_lora_entries f;
     LK_TRY(lk_lora_entries_open(path, &f));
-    lk_err err = load_entries(a, exec, &f);
+    lk_err err = a->base ? lk_base_check(f.st, a->base) : LK_OK;
+    if (!err) err = load_entries(a, exec, &f);
     lk_lora_entries_close(&f);
     return err;
 }

@@ -1,4 +1,4 @@
-/* LoHa and LoKr: shapes of their factors, their deltas as nodes and on the host, what their files must hold. See lora_file.h.
+/* LoHa, LoKr and full differences: shapes of their factors, their deltas as nodes and on the host, what their files must hold. See lora_file.h.
  * A convolution's delta is that of the flattened weight [out, in kh kw]; only a whole W2 of LoKr keeps the kernel's axes. */
 #include "models/lora_internal.h"
 #include <stdlib.h>
@@ -31,6 +31,7 @@ void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int r, lk_shape t[LK_SL
     memset(t, 0, LK_SLOT_COUNT * sizeof *t);
     if (c->kind == LK_LOHA) loha_shapes(w.d[0], lk_numel(w) / w.d[0], r, t);
     else if (c->kind == LK_LOKR) lokr_shapes(c, w, r, t);
+    else if (c->kind == LK_FULL) t[LK_SLOT_DIFF] = w;
     else {
         t[LK_SLOT_A] = w.rank == 4 ? LK_SHAPE(r, w.d[1], w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
         t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r, 1, 1) : LK_SHAPE(w.d[0], r);
@@ -56,6 +57,7 @@ static lk_val kron(lk_graph *g, lk_val x, lk_val y) {
 lk_val lk_lora_delta_node(lk_graph *g, lk_lora_kind kind, const lk_val t[LK_SLOT_COUNT]) {
     if (kind == LK_LOHA) return lk_mul(g, product(g, t[LK_SLOT_H1A], t[LK_SLOT_H1B]), product(g, t[LK_SLOT_H2A], t[LK_SLOT_H2B]));
     if (kind == LK_LOKR) return kron(g, whole_or_product(g, t[LK_SLOT_K1], t[LK_SLOT_K1A], t[LK_SLOT_K1B]), whole_or_product(g, t[LK_SLOT_K2], t[LK_SLOT_K2A], t[LK_SLOT_K2B]));
+    if (kind == LK_FULL) return as_matrix(g, t[LK_SLOT_DIFF]);
     return product(g, t[LK_SLOT_B], t[LK_SLOT_A]);
 }
 
@@ -80,6 +82,7 @@ static matrix whole_of(const lk_lora_array *whole, const lk_lora_array *a, const
 
 void lk_lycoris_delta(lk_lora_kind kind, const lk_lora_part *p, double scale, double *out) {
     const lk_lora_array *t = p->t;
+    if (kind == LK_FULL) { for (int64_t i = 0; i < lk_numel(t[LK_SLOT_DIFF].s); i++) out[i] = scale * t[LK_SLOT_DIFF].x[i]; return; }
     matrix x = kind == LK_LOHA ? product_of(&t[LK_SLOT_H1A], &t[LK_SLOT_H1B]) : whole_of(&t[LK_SLOT_K1], &t[LK_SLOT_K1A], &t[LK_SLOT_K1B]);
     matrix y = kind == LK_LOHA ? product_of(&t[LK_SLOT_H2A], &t[LK_SLOT_H2B]) : whole_of(&t[LK_SLOT_K2], &t[LK_SLOT_K2A], &t[LK_SLOT_K2B]);
     if (kind == LK_LOHA) for (int64_t i = 0; i < x.rows * x.columns; i++) out[i] = scale * x.x[i] * y.x[i];
@@ -99,6 +102,7 @@ static void size_of_pair(const lk_lora_part *p, int whole, int a, int b, int64_t
 }
 void lk_lycoris_size(lk_lora_kind kind, const lk_lora_part *p, int64_t *rows, int64_t *columns) {
     int64_t r2, c2;
+    if (kind == LK_FULL) { *rows = p->t[LK_SLOT_DIFF].s.d[0]; *columns = lk_numel(p->t[LK_SLOT_DIFF].s) / *rows; return; }
     if (kind == LK_LOHA) { *rows = p->t[LK_SLOT_H1A].s.d[0]; *columns = p->t[LK_SLOT_H1B].s.d[1]; return; }
     size_of_pair(p, LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, rows, columns);
     size_of_pair(p, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, &r2, &c2);
@@ -126,9 +130,17 @@ static lk_err check_whole_or_product(const lk_lora_entries *f, lk_lora_entry *e,
 }
 
 lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
-    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file LoHa's or LoKr's", f->path, e->name);
-    for (int i = 0; i < LK_SLOT_COUNT; i++)
-        if (e->t[i] && (f->kind == LK_LOHA) != (i >= LK_SLOT_H1A && i <= LK_SLOT_H2B)) return lk_error(LK_EINPUT, "%s: '%s': LoHa and LoKr are mixed in one file", f->path, e->t[i]->name);
+    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) {
+        lk_lora_kind kind = i == LK_SLOT_DIFF ? LK_FULL : i < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
+        if (e->t[i] && kind != f->kind) return lk_error(LK_EINPUT, "%s: '%s': LoHa, LoKr and full differences are mixed in one file", f->path, e->t[i]->name);
+    }
+    if (f->kind == LK_FULL) {
+        const lk_tensor *d = e->t[LK_SLOT_DIFF];
+        if (!d) return lk_error(LK_EINPUT, "%s: diff of module '%s' is missing", f->path, e->name);
+        e->r = 1;
+        return d->rank >= 2 && d->numel ? LK_OK : lk_error(LK_ESHAPE, "%s: '%s' has %d axes; expected a weight's", f->path, d->name, d->rank);
+    }
     if (f->kind == LK_LOHA) {
         LK_TRY(check_product(f, e, LK_SLOT_H1A, LK_SLOT_H1B));
         LK_TRY(check_product(f, e, LK_SLOT_H2A, LK_SLOT_H2B));

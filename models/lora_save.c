@@ -11,7 +11,8 @@ const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
     [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" },
     [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
     [LK_SLOT_K1] = { "lokr_w1", "lokr_w1" }, [LK_SLOT_K1A] = { "lokr_w1_a", "lokr_w1_a" }, [LK_SLOT_K1B] = { "lokr_w1_b", "lokr_w1_b" },
-    [LK_SLOT_K2] = { "lokr_w2", "lokr_w2" }, [LK_SLOT_K2A] = { "lokr_w2_a", "lokr_w2_a" }, [LK_SLOT_K2B] = { "lokr_w2_b", "lokr_w2_b" } };
+    [LK_SLOT_K2] = { "lokr_w2", "lokr_w2" }, [LK_SLOT_K2A] = { "lokr_w2_a", "lokr_w2_a" }, [LK_SLOT_K2B] = { "lokr_w2_b", "lokr_w2_b" },
+    [LK_SLOT_DIFF] = { "diff", "diff" } };
 static const struct { const char *component, *prefix; } kohya_prefixes[] = {
     { "unet", "lora_unet_" }, { "transformer", "lora_transformer_" }, { "text_encoder", "lora_te_" }, { "text_encoder_2", "lora_te2_" } };
 
@@ -34,12 +35,12 @@ static json_t *saved_modules(const lk_lora_file *f) {
 }
 
 static json_t *lycoris_config(const lk_lora_file *f, json_t *targets, json_t *ranks, json_t *alphas) {
-    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : "LOKR", "r", f->part[0].r, "alpha",
+    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : f->kind == LK_FULL ? "FULL" : "LOKR", "r", f->part[0].r, "alpha",
                                number(f->part[0].alpha), "rank_dropout", 0.0, "module_dropout", 0.0, "use_effective_conv2d", 0, "inference_mode", 1, "init_weights", 1, "task_type",
                                "base_model_name_or_path", "modules_to_save", saved_modules(f), "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
     int factor;
     bool both;
-    if (f->kind == LK_LOHA || !config) return config;
+    if (f->kind != LK_LOKR || !config) return config;
     lk_lycoris_factor(f, &factor, &both);
     json_object_set_new(config, "decompose_factor", json_integer(factor));
     json_object_set_new(config, "decompose_both", json_boolean(both));
@@ -125,7 +126,7 @@ static lk_err check_names(const writing *w) {
 }
 
 static lk_err collect(writing *w) {
-    if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa and LoKr; write peft or kohya (LyCORIS' keys)");
+    if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa, LoKr and full differences; write peft or kohya (LyCORIS' keys)");
     bool kohya = w->format >= LK_FORMAT_KOHYA;
     if (w->format != LK_FORMAT_PEFT) LK_TRY(lk_lora_no_saved(w->f, "only format peft can hold"));
     const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : w->format == LK_FORMAT_KOHYA_FLUX ? "lora_unet_" : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
@@ -140,25 +141,25 @@ static lk_err collect(writing *w) {
     return LK_OK;
 }
 
-static lk_err write_items(const writing *w, const char *path, double dropout) {
+static lk_err write_items(const writing *w, const char *path, double dropout, const char *base) {
     static const char *const keys[] = { [LK_FORMAT_PEFT] = "adapter_config", [LK_FORMAT_DIFFUSERS] = "lora_adapter_metadata" };
     if (w->format != LK_FORMAT_PEFT && w->format != LK_FORMAT_DIFFUSERS)
         return lk_st_write(path, w->items, w->n, (const char *[]){ "ss_network_alpha", lk_fmt(w->arena, "%g", w->f->part[0].alpha), "ss_network_dim", lk_fmt(w->arena, "%d", w->f->part[0].r),
-                                                                   "ss_network_module", "networks.lora", NULL });
+                                                                   "ss_network_module", "networks.lora", base ? LK_BASE_KEY : NULL, base, NULL });
     char *text = NULL;
     lk_err err = config_text(w->f, dropout, w->format == LK_FORMAT_DIFFUSERS ? lk_fmt(w->arena, "%s.", w->f->component) : "", &text);
-    if (!err) err = lk_st_write(path, w->items, w->n, (const char *[]){ keys[w->format], text, "format", "pt", NULL });
+    if (!err) err = lk_st_write(path, w->items, w->n, (const char *[]){ keys[w->format], text, "format", "pt", base ? LK_BASE_KEY : NULL, base, NULL });
     free(text);
     return err;
 }
 
-static lk_err save(const lk_lora_file *f, const char *path, lk_lora_format format, double dropout) {
+static lk_err save(const lk_lora_file *f, const char *path, lk_lora_format format, double dropout, const char *base) {
     writing w = { .f = f, .format = format, .arena = lk_arena_new() };
     lk_lora_file joined;
     lk_err err = LK_OK;
     if (f->n && format == LK_FORMAT_KOHYA_FLUX) { err = lk_lora_flux_join(f, w.arena, &joined); w.f = &joined; }
     if (!err) err = f->n ? collect(&w) : lk_error(LK_ESTATE, "the adapter joined no module (build the model with it first; do its targets match?)");
-    if (!err) err = write_items(&w, path, dropout);
+    if (!err) err = write_items(&w, path, dropout, base);
     lk_arena_free(w.arena);
     return lk_err_wrap(err, "%s: not written", path);
 }
@@ -171,7 +172,7 @@ static lk_err save_config(const lk_lora_file *f, const char *path, double dropou
 }
 
 lk_err lk_lora_file_save(const lk_lora_file *f, const char *path, lk_lora_format format, bool config_too) {
-    LK_TRY(save(f, path, format, 0));
+    LK_TRY(save(f, path, format, 0, f->base));
     if (format != LK_FORMAT_PEFT || !config_too) return LK_OK;
     const char *slash = strrchr(path, '/');
     char *beside = lk_xfmt("%.*sadapter_config.json", slash ? (int)(slash - path + 1) : 0, path);
@@ -186,7 +187,9 @@ lk_err lk_adapter_save_as(lk_adapter *a, lk_exec *exec, const char *path, lk_lor
     lk_lora_file *f;
     LK_TRY(lk_lora_file_of(a, exec, &f));
     f->component = lk_strdup(f->arena, component);
-    lk_err err = save(f, path, format, a->config.dropout);
+    char base[65];
+    lk_err err = a->base ? lk_base_digest(a->base, base) : LK_OK;
+    if (!err) err = save(f, path, format, a->config.dropout, a->base ? base : NULL);
     lk_lora_file_free(f);
     return err;
 }

@@ -13,13 +13,18 @@ typedef struct lk_adapter lk_adapter;                 /* lora.h */
 /* What a loss may want to see of a model while it is built: queries [B, T, D] and keys [B, S, D] of its cross-attention layers, in order. */
 enum { LK_TAPPED = 128 };
 typedef struct { int n; struct { lk_val q, k; int heads; } layer[LK_TAPPED]; } lk_attention_tap;
-typedef struct lk_net {
+/* What joins a model's cross-attention while it is built: attend is called with a layer's net, queries [B, T, dim] and heads, and returns [B, T, dim],
+ * which is added to what the text gave, before the output projection. */
+typedef struct lk_net lk_net;
+typedef struct { lk_val (*attend)(void *ctx, const lk_net *, lk_val q, int64_t dim, int heads); void *ctx; } lk_attention_guest;
+struct lk_net {
     lk_graph *g;
     const char *prefix;               /* "down_blocks.0." : prepended to names; "" at the root */
     lk_adapter *const *adapters; int n_adapters;      /* applied in order */
     const char *param_prefix;         /* "" or e.g. "teacher/": keeps two copies of a model apart in one graph; not part of the checkpoint's names */
     lk_attention_tap *tap;            /* NULL: none */
-} lk_net;
+    const lk_attention_guest *guest;  /* NULL: none */
+};
 lk_net lk_net_root(lk_graph *);
 lk_net lk_net_sub(const lk_net *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));  /* child prefix: adds "fmt." ; text lives in the graph's arena */
 lk_val lk_nn_param(const lk_net *, const char *name, lk_shape);                 /* "<prefix>name" */
@@ -41,4 +46,11 @@ lk_err lk_weights_save(lk_exec *, const char *param_prefix, const char *path, co
 /* Seeded initial values as torch's defaults (linear, conv: uniform(+-1/sqrt(fan_in)) weight and bias; norm 1, 0; embedding normal(0, 1)),
  * stream = the param's name. `zero`: NULL-ended list of name suffixes set to 0. */
 lk_err lk_weights_init(lk_exec *, const char *param_prefix, uint64_t seed, const char *const *zero);
+
+/* ---- which base an adapter was trained on (base_digest.c) --------------------------------------------------- */
+/* Key in an adapter file's header. The digest is SHA-256 over the base's tensors in name order: name with its 0, axes as int64, values as F32. */
+#define LK_BASE_KEY "base_sha256"
+lk_err lk_base_digest(const lk_st *base, char hex[65]);
+/* Refuses an adapter file whose header names another base. A file without the key passes: nothing is known. */
+lk_err lk_base_check(const lk_st *adapter, const lk_st *base);
 #endif

@@ -22,7 +22,16 @@ static lk_err build_text(lk_sampler *s) {
     LK_TRY(lk_exec_new(s->text, &s->hidden, 1, (lk_exec_opts){.pool = s->pool}, &s->text_x));
     return lk_weights_bind(s->text_x, s->zoo->clip_weights, "", only_text);
 }
-static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n) {
+/* Zeros for the unconditional rows, then the person's. */
+static lk_err set_person(const lk_sampler *s, lk_val person, const float *embedding) {
+    int64_t dim = lk_zoo_id_adapter.embedding;
+    float *rows = lk_xcalloc((size_t)(2 * s->batch * dim), sizeof *rows);
+    for (int b = s->batch; b < 2 * s->batch; b++) memcpy(rows + b * dim, embedding, sizeof *rows * (size_t)dim);
+    lk_err e = lk_exec_set(s->x, person, rows, 2 * s->batch * dim);
+    free(rows);
+    return e;
+}
+static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n, const float *embedding) {
     lk_graph *g = s->g = lk_graph_new();
     lk_net net = lk_net_root(g);
     net.adapters = adapters;
@@ -31,6 +40,9 @@ static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n) {
     s->sample = lk_input(g, "sample", LK_F32, LK_SHAPE(b, LK_ZOO_LATENT, s->height, s->width));
     s->timestep = lk_input(g, "timestep", LK_F32, LK_SHAPE(b));
     s->context = lk_input(g, "context", LK_F32, LK_SHAPE(rows, LK_ZOO_TOKENS, w));
+    lk_id_adapter id;
+    lk_val person = embedding ? lk_input(g, "person", LK_F32, LK_SHAPE(rows, lk_zoo_id_adapter.embedding)) : LK_NONE;
+    if (embedding) { lk_id_adapter_join(&id, lk_zoo_id_adapter, g, person); net.guest = &id.guest; }
     if (s->guided) {
         s->guidance = lk_input(g, "guidance", LK_F32, LK_SCALAR);
         lk_val m = lk_unet2d(&net, &s->zoo->unet, s->sample, s->timestep, s->context, LK_UNET_PLAIN);
@@ -39,17 +51,24 @@ static lk_err build_unet(lk_sampler *s, lk_adapter *const *adapters, int n) {
     } else s->out = lk_unet2d(&net, &s->zoo->unet, s->sample, s->timestep, s->context, LK_UNET_PLAIN);
     LK_TRY(lk_graph_error(g));
     LK_TRY(lk_exec_new(g, &s->out, 1, (lk_exec_opts){.pool = s->pool}, &s->x));
-    return lk_weights_bind(s->x, s->zoo->unet_weights, "", NULL);
+    LK_TRY(lk_weights_bind(s->x, s->zoo->unet_weights, "", NULL));
+    return embedding ? set_person(s, person, embedding) : LK_OK;
 }
-lk_err lk_sampler_new_sized(const lk_zoo *z, bool guided, lk_adapter *const *adapters, int n, int batch, int height, int width, lk_pool *pool, lk_sampler **out) {
+static lk_err sampler_new(const lk_zoo *z, bool guided, lk_adapter *const *adapters, int n, const float *person, int batch, int height, int width, lk_pool *pool, lk_sampler **out) {
     if (height < 4 || width < 4 || height % 4 || width % 4) return lk_error(LK_EINPUT, "latents of %d x %d: both must be multiples of 4", height, width);
     lk_sampler *s = lk_xcalloc(1, sizeof *s);
     *s = (lk_sampler){.zoo = z, .pool = pool, .batch = batch, .guided = guided, .height = height, .width = width, .size = (int64_t)LK_ZOO_LATENT * height * width};
     lk_err e = build_text(s);
-    if (!e) e = build_unet(s, adapters, n);
+    if (!e) e = build_unet(s, adapters, n, person);
     if (e) { lk_sampler_free(s); return e; }
     *out = s;
     return LK_OK;
+}
+lk_err lk_sampler_new_sized(const lk_zoo *z, bool guided, lk_adapter *const *adapters, int n, int batch, int height, int width, lk_pool *pool, lk_sampler **out) {
+    return sampler_new(z, guided, adapters, n, NULL, batch, height, width, pool, out);
+}
+lk_err lk_sampler_new_id(const lk_zoo *z, const float *person, int batch, int height, int width, lk_pool *pool, lk_sampler **out) {
+    return sampler_new(z, true, NULL, 0, person, batch, height, width, pool, out);
 }
 lk_err lk_sampler_new(const lk_zoo *z, lk_adapter *adapter, int batch, lk_pool *pool, lk_sampler **out) {
     return lk_sampler_new_sized(z, true, &adapter, adapter ? 1 : 0, batch, LK_ZOO_GRID, LK_ZOO_GRID, pool, out);

@@ -2,8 +2,8 @@
  * guidance (Ho & Salimans 2022), latents to frames. */
 #ifndef LK_SAMPLER_H
 #define LK_SAMPLER_H
+#include "models/id_adapter.h"
 #include "models/schedulers.h"
-#include "models/zoo.h"
 
 typedef struct lk_sampler lk_sampler;
 /* adapter: built into the sampler's own graph (NULL: the base alone); set its params through lk_sampler_exec before sampling.
@@ -13,6 +13,9 @@ lk_err   lk_sampler_new(const lk_zoo *, lk_adapter *, int batch, lk_pool *, lk_s
 lk_err   lk_sampler_new_plain(const lk_zoo *, lk_adapter *const *several, int n, int batch, lk_pool *, lk_sampler **);
 /* Pictures of another size: latents of height x width, both multiples of 4 (the UNet halves twice). */
 lk_err   lk_sampler_new_sized(const lk_zoo *, bool guided, lk_adapter *const *several, int n, int batch, int height, int width, lk_pool *, lk_sampler **);
+/* With an ID adapter, whose params under LK_ID_ADAPTER_PREFIX are the caller's to load. person: embedding of lk_zoo_id_adapter's width, unit length, of
+ * whom every picture is to show; the unconditional half sees nobody. */
+lk_err   lk_sampler_new_id(const lk_zoo *, const float *person, int batch, int height, int width, lk_pool *, lk_sampler **);
 void     lk_sampler_free(lk_sampler *);
 lk_exec *lk_sampler_exec(const lk_sampler *);
 /* A UNet that was trained in full: shares every weight with an executor that has params of the same names. */

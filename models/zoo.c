@@ -88,8 +88,12 @@ static lk_val build_decode(const lk_zoo *z, const lk_net *n, lk_val in) {
 }
 static lk_val build_vision(const lk_zoo *z, const lk_net *n, lk_val in) { return lk_normalize(n->g, lk_clip_vision(n, &z->vision, unit_range(n->g, in)).embeds, 1e-12); }
 static lk_shape frames_shape(void) { return LK_SHAPE(BATCH, 3, LK_FRAME, LK_FRAME); }
+lk_err lk_zoo_encode_sized(const lk_zoo *z, lk_pool *pool, const float *frames, int n, int height, int width, float *latents) {
+    lk_shape shape = LK_SHAPE(BATCH, 3, LK_FRAME / LK_ZOO_GRID * height, LK_FRAME / LK_ZOO_GRID * width);
+    return over_array(z, pool, build_encode, z->vae_weights, lk_vae_without_decoder, shape, frames, n, latents, (int64_t)LK_ZOO_LATENT * height * width);
+}
 lk_err lk_zoo_encode(const lk_zoo *z, lk_pool *pool, const float *frames, int n, float *latents) {
-    return over_array(z, pool, build_encode, z->vae_weights, lk_vae_without_decoder, frames_shape(), frames, n, latents, LK_ZOO_LATENT_SIZE);
+    return lk_zoo_encode_sized(z, pool, frames, n, LK_ZOO_GRID, LK_ZOO_GRID, latents);
 }
 lk_err lk_zoo_decode_sized(const lk_zoo *z, lk_pool *pool, const float *latents, int n, int height, int width, float *frames) {
     return over_array(z, pool, build_decode, z->vae_weights, lk_vae_without_encoder, LK_SHAPE(BATCH, LK_ZOO_LATENT, height, width), latents, n, frames, (int64_t)LK_FRAME_SIZE / (LK_ZOO_GRID * LK_ZOO_GRID) * height * width);

@@ -21,7 +21,8 @@ lk_err lk_zoo_encode_text(const lk_zoo *, const char *text, int64_t ids[LK_ZOO_T
 /* 64x64 frames [n][3][64][64] of 0..255 -> latent means [n][8][16][16], and back (clamped to 0..255, not rounded). */
 lk_err lk_zoo_encode(const lk_zoo *, lk_pool *, const float *frames, int n, float *latents);
 lk_err lk_zoo_decode(const lk_zoo *, lk_pool *, const float *latents, int n, float *frames);
-/* Latents [n][8][height][width] -> frames [n][3][4 height][4 width] of 0..255. */
+/* Frames [n][3][4 height][4 width] of 0..255 -> latents [n][8][height][width], and back. */
+lk_err lk_zoo_encode_sized(const lk_zoo *, lk_pool *, const float *frames, int n, int height, int width, float *latents);
 lk_err lk_zoo_decode_sized(const lk_zoo *, lk_pool *, const float *latents, int n, int height, int width, float *frames);
 /* Unit-length CLIP embeddings [n][projection] of frames and of texts. */
 lk_err lk_zoo_embed_frames(const lk_zoo *, lk_pool *, const float *frames, int n, float *out);

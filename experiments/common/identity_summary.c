@@ -1,6 +1,7 @@
 /* Contrasts, costs and figures of the identity loss. */
 #include "experiments/common/identity_summary.h"
 #include "experiments/common/identity_trial.h"
+#include "experiments/common/pooled.h"
 #include "metrics/metrics.h"
 #include <math.h>
 #include <stdlib.h>
@@ -26,6 +27,12 @@ static contrast contrast_of(const lk_arms *a, int to, int from, const char *key)
 static const char *shown(lk_arena *m, contrast c, int digits) {
     return c.known ? lk_fmt(m, "%+.*f [%.*f, %.*f]", digits, c.t.mean, digits, c.t.lo, digits, c.t.hi) : "–";
 }
+/* Does the witness share a gain? Its mean must rise, and where the judge names the right person in most pictures, so must the witness. */
+static bool shared(const lk_arms *a, int to, contrast witness) {
+    const lk_pooled *p = a->pooled ? &a->pooled[to] : NULL;
+    if (p && p->n && p->rank1_judge > 0.5 && p->rank1_witness <= 0.5) return false;
+    return witness.known && witness.t.lo > 0;
+}
 lk_err lk_identity_primary(const lk_arms *a, const char *from, const char *to, char **sentence) {
     lk_arena *m = lk_sweep_arena(a->sweep);
     int i = lk_arm_find(a, to), j = lk_arm_find(a, from);
@@ -37,7 +44,7 @@ lk_err lk_identity_primary(const lk_arms *a, const char *from, const char *to, c
     }
     contrast w = contrast_of(a, i, j, "witness");
     *sentence = lk_fmt(m, "Primary: id_judge of %s minus %s: %+.4f [%.4f, %.4f], n = %d people, exact sign-flip p = %.4f; witness %+.4f [%.4f, %.4f]: the identity loss %s.", to, from, c.t.mean, c.t.lo,
-                       c.t.hi, c.n, c.p, w.t.mean, w.t.lo, w.t.hi, c.p >= 0.05 ? "made no difference that this sweep can see" : c.t.mean < 0 ? "hurt" : w.t.lo > 0 ? "helped" : "helped the judge alone: suspect");
+                       c.t.hi, c.n, c.p, w.t.mean, w.t.lo, w.t.hi, c.p >= 0.05 ? "made no difference that this sweep can see" : c.t.mean < 0 ? "hurt" : shared(a, i, w) ? "helped" : "helped the judge alone: suspect");
     lk_run_inexact(lk_sweep_summary(a->sweep), "primary.difference", c.t.mean, 1e-9);
     lk_run_inexact(lk_sweep_summary(a->sweep), "primary.p", c.p, 0);
     return LK_OK;
@@ -56,6 +63,9 @@ static int pairs_of(const lk_arms *a, int (*pairs)[2]) {
     for (int i = 0; i < a->n_grid; i++) {
         lk_id_arm arm;
         lk_err e = lk_id_arm_parse(a->arm[i].value, &arm);
+        if (!e && arm.kind == LK_KIND_ID) pair(a, a->arm[i].value, "base", pairs, &n);
+        if (!e && arm.kind != LK_KIND_LORA && !lk_id_arm_plain(&arm)) pair(a, a->arm[i].value, lk_fmt(m, "%s:none", lk_adapter_kind_word(arm.kind)), pairs, &n);
+        if (e || arm.kind != LK_KIND_LORA || lk_id_arm_terms(&arm)) { lk_err_free(e); continue; }
         if (!e && arm.aligned) pair(a, a->arm[i].value, lk_fmt(m, "acc%g", arm.weight), pairs, &n);
         if (!e && !arm.none && arm.form == LK_ID_NAIVE) pair(a, lk_fmt(m, "acc%g", arm.weight), a->arm[i].value, pairs, &n);
         lk_err_free(e);
@@ -63,12 +73,12 @@ static int pairs_of(const lk_arms *a, int (*pairs)[2]) {
     pair(a, "pixels", "impostor", pairs, &n);
     return n;
 }
-lk_err lk_identity_gains(const lk_arms *a) {
+lk_err lk_identity_gains(const lk_arms *a, const char *note) {
     lk_arena *m = lk_sweep_arena(a->sweep);
     int pairs[MAX_PAIRS][2], n = pairs_of(a, pairs), kept = 0;
-    const char *heads[] = {"contrast", "people", "id_judge", "p", "p (Holm)", "witness", "CLIP-T", "feature dist.", "background", "copy-paste", "verdict"};
-    lk_table *t = lk_table_new("gains", 11, heads);
-    const char *cells[MAX_PAIRS][11];
+    const char *heads[] = {"contrast", "people", "id_judge", "p", "p (Holm)", "witness", "CLIP-T", "feature dist.", "background", "copy-paste", "rank-1", "verdict"};
+    lk_table *t = lk_table_new("gains", 12, heads);
+    const char *cells[MAX_PAIRS][12];
     double p[MAX_PAIRS], adjusted[MAX_PAIRS];
     for (int i = 0; i < n; i++) {
         contrast c = contrast_of(a, pairs[i][0], pairs[i][1], "id_judge"), w = contrast_of(a, pairs[i][0], pairs[i][1], "witness");
@@ -84,7 +94,9 @@ lk_err lk_identity_gains(const lk_arms *a) {
         row[7] = shown(m, contrast_of(a, pairs[i][0], pairs[i][1], "feature_distance"), 3);
         row[8] = shown(m, contrast_of(a, pairs[i][0], pairs[i][1], "background"), 4);
         row[9] = shown(m, contrast_of(a, pairs[i][0], pairs[i][1], "copy_paste"), 3);
-        row[10] = c.t.lo > 0 && !(w.known && w.t.lo > 0) ? "suspect: the witness does not share it" : c.t.lo > 0 ? "gain, witness agrees" : c.t.hi < 0 ? "loss" : "no difference seen";
+        const lk_pooled *pooled = a->pooled ? &a->pooled[pairs[i][0]] : NULL;
+        row[10] = pooled && pooled->n ? lk_fmt(m, "%.2f / %.2f", pooled->rank1_judge, pooled->rank1_witness) : "–";
+        row[11] = c.t.lo > 0 && !shared(a, pairs[i][0], w) ? "suspect: the witness does not share it" : c.t.lo > 0 ? "gain, witness agrees" : c.t.hi < 0 ? "loss" : "no difference seen";
     }
     lk_holm(p, kept, adjusted);
     for (int i = 0; i < kept; i++) {
@@ -92,7 +104,9 @@ lk_err lk_identity_gains(const lk_arms *a) {
         lk_table_row(t, cells[i]);
     }
     lk_table_note(t, "Differences paired over people [95 % t interval], exact sign-flip p of id_judge, Holm over this table. The loss is mobilefacenet's; judge dlib and witness mobileface never served as one.");
-    lk_table_note(t, "verdict: by the intervals of judge and witness. background: mean absolute difference to the base's picture from the same noise, outside the face.");
+    lk_table_note(t, "verdict: gain where the judge's interval is above 0; suspect where the witness's is not, or where the judge names the right person among 40 in most pictures and the witness does not (rank-1, judge / witness).");
+    lk_table_note(t, "background: mean absolute difference to the base's picture from the same noise, outside the face.");
+    lk_table_note(t, note);
     lk_err e = kept ? lk_sweep_table(a->sweep, "gains", t) : LK_OK;
     lk_table_free(t);
     return e;
@@ -126,6 +140,58 @@ lk_err lk_identity_cost(const lk_arms *a, char **sentence) {
     return LK_OK;
 }
 
+/* ---- adapter kinds, canvases --------------------------------------------------------------------------------------------- */
+typedef struct { const char *key, *head; int digits; } column;
+static const char *cell(const lk_arms *a, int arm, column c) {
+    double v[LK_MAX_PEOPLE];
+    int n = 0;
+    lk_arena *m = lk_sweep_arena(a->sweep);
+    lk_arm_values(a, arm, c.key, v);
+    for (int p = 0; p < a->n_people; p++) if (v[p] == v[p]) v[n++] = v[p];
+    if (!n) return "–";
+    lk_interval t = {.mean = v[0], .lo = v[0], .hi = v[0]};
+    if (n > 1) lk_err_free(lk_mean_t(v, n, 0.95, &t));
+    if (t.lo == t.hi) return lk_fmt(m, "%.*f", c.digits, t.mean);
+    return lk_fmt(m, "%.*f [%.*f, %.*f]", c.digits, t.mean, c.digits, t.lo, c.digits, t.hi);
+}
+static lk_err table_of(const lk_arms *a, const char *stem, const int *arms, int n, const column *columns, int k, const char *note) {
+    const char *heads[16] = {"arm"}, *cells[16];
+    if (!n) return LK_OK;
+    for (int j = 0; j < k; j++) heads[j + 1] = columns[j].head;
+    lk_table *t = lk_table_new(stem, k + 1, heads);
+    for (int i = 0; i < n; i++) {
+        cells[0] = a->arm[arms[i]].value;
+        for (int j = 0; j < k; j++) cells[j + 1] = cell(a, arms[i], columns[j]);
+        lk_table_row(t, cells);
+    }
+    lk_table_note(t, "Mean over people [95 % t interval].");
+    lk_table_note(t, note);
+    lk_err e = lk_sweep_table(a->sweep, stem, t);
+    lk_table_free(t);
+    return e;
+}
+lk_err lk_identity_kinds(const lk_arms *a) {
+    static const column columns[] = {{"trained_values", "trained values", 0}, {"adapter_bytes", "file, bytes", 0}, {"train_s", "training, s", 1}, {"planned_mb", "step, MB", 1}, {"id_judge", "id_judge", 2},
+                                     {"witness", "witness", 3}, {"clip_t", "CLIP-T", 3}, {"feature_distance", "feature dist.", 3}, {"background", "background", 4}, {"update_ratio", "update / weights", 3}};
+    int arms[LK_MAX_ARMS], n = 0, others = 0;
+    for (int i = 0; i < a->n_grid; i++) {
+        lk_id_arm arm;
+        lk_err e = lk_id_arm_parse(a->arm[i].value, &arm);
+        if (!e && lk_id_arm_plain(&arm)) { arms[n++] = i; others += arm.kind != LK_KIND_LORA; }
+        lk_err_free(e);
+    }
+    return table_of(a, "kinds", arms, others ? n : 0, columns, sizeof columns / sizeof *columns,
+                    "By the diffusion loss alone. Seconds are this machine's as busy as it was. The ID adapter is trained once, on other people, before the sweep (models/id_adapter/README.md); its file is F16, others F32.");
+}
+lk_err lk_identity_canvas_table(const lk_arms *a) {
+    static const column columns[] = {{"faces_edited", "faces, edited", 2}, {"duplicates_edited", "more than 2", 2}, {"lost_edited", "fewer than 2", 2}, {"leak", "stranger's half, id_judge", 2},
+                                     {"faces_drawn", "faces, drawn", 2}, {"duplicates_drawn", "more than 1", 2}};
+    int arms[LK_MAX_ARMS], n = 0;
+    for (int i = 0; i < a->n_arms; i++) if (strcmp(cell(a, i, columns[0]), "–")) arms[n++] = i;
+    return table_of(a, "canvases", arms, n, columns, sizeof columns / sizeof *columns,
+                    "Wide canvases, faces counted by the detector. Edited: a photo of the person beside a stranger's, half noised, denoised under the person's prompt (row real: as composed). Drawn: the prompt, which names one person, from noise.");
+}
+
 /* ---- figures ---------------------------------------------------------------------------------------------------------- */
 static bool mean_of(const lk_arms *a, int arm, const char *key, double *y, double *lo, double *hi) {
     double v[LK_MAX_PEOPLE];
@@ -145,7 +211,7 @@ static int form_of(const char *word, double *weight) {        /* -1: no line's *
     lk_err e = lk_id_arm_parse(word, &arm);
     bool bad = e != NULL;
     lk_err_free(e);
-    if (bad || (!arm.none && arm.through != 1)) return -1;
+    if (bad || arm.kind != LK_KIND_LORA || lk_id_arm_terms(&arm) || (!arm.none && arm.through != 1)) return -1;
     *weight = arm.none ? 0 : arm.weight;
     return arm.none ? FORMS : arm.form == LK_ID_NAIVE ? 2 : arm.aligned ? 1 : 0;
 }

@@ -3,7 +3,7 @@
 #define LK_POOLED_H
 #include "experiments/common/summary.h"
 
-typedef struct {
+typedef struct lk_pooled {
     int64_t n, n_real;
     double frechet, frechet_se;       /* dlib features against the test photos; 20-group jackknife */
     bool few;

@@ -73,17 +73,18 @@ static bool untrained(const lk_arms *a, int arm) {
     for (int i = 0; i < n; i++) if (v[i] > 0) return true;
     return false;
 }
-lk_err lk_summary_table(const lk_arms *a, const char *dataset, const char *const *notes, int n_notes) {
+lk_err lk_summary_table(lk_arms *a, const char *dataset, const char *const *notes, int n_notes) {
     lk_arena *m = lk_sweep_arena(a->sweep);
     const char *heads[SHOWN + 8] = {"arm", "people"};
     for (int k = 0; k < SHOWN; k++) heads[k + 2] = shown[k].head;
     heads[SHOWN + 2] = "FD(dlib)"; heads[SHOWN + 3] = "KID(dlib)"; heads[SHOWN + 4] = "rank-1 judge"; heads[SHOWN + 5] = "rank-1 witness"; heads[SHOWN + 6] = "attributes"; heads[SHOWN + 7] = "same-seed";
     lk_table *t = lk_table_new(a->axis, SHOWN + 8, heads);
-    lk_pooled pooled[LK_MAX_ARMS];
+    lk_pooled *pooled = lk_alloc(m, sizeof *pooled * LK_MAX_ARMS);
     bool pool = lk_sweep_profile(a->sweep) != LK_TINY;         /* a gallery of 40 people is too much for a test's few seconds */
     lk_err e = LK_OK;
-    memset(pooled, 0, sizeof pooled);
+    memset(pooled, 0, sizeof *pooled * LK_MAX_ARMS);
     if (pool) e = lk_pooled_of(a, dataset, pooled);
+    if (pool && !e) a->pooled = pooled;
     for (int i = 0; i < a->n_arms && !e; i++) {
         const char *cells[SHOWN + 8];
         double v[LK_MAX_PEOPLE];

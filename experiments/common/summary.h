@@ -12,6 +12,7 @@ typedef struct {
     int n_arms, n_grid;               /* grid arms first, in the sweep's order, then the controls */
     lk_arm arm[LK_MAX_ARMS];
     int n_people; const char *const *people;
+    const struct lk_pooled *pooled;   /* [n_arms] (pooled.h), once lk_summary_table computed them; NULL: not in the profile tiny */
 } lk_arms;
 lk_err lk_arms_of(lk_sweep *, const char *axis, lk_arms *);
 /* Final `key` of every person in an arm, mean over the seeds that are there; NaN where none is. */
@@ -19,7 +20,7 @@ void   lk_arm_values(const lk_arms *, int arm, const char *key, double values[LK
 int    lk_arm_find(const lk_arms *, const char *value);
 /* The result table (likeness, copying, CLIP, reconstruction, diversity, Frechet and KID in the judge's feature space, rank-1
  * identification), its figures and the sample sheet. Pooled figures are added to the sweep's summary. */
-lk_err lk_summary_table(const lk_arms *, const char *dataset, const char *const *notes, int n_notes);
+lk_err lk_summary_table(lk_arms *, const char *dataset, const char *const *notes, int n_notes);
 lk_err lk_summary_figures(const lk_arms *, const char *x_label, bool log2_x);
 lk_err lk_summary_sheet(const lk_arms *, const char *dataset);
 /* Paired differences of id_judge between pairs of arms: exact sign-flip, Holm over all pairs, effect size. A row a pair in secondary.*. */

@@ -32,6 +32,7 @@ static void note_kernels(lk_ctx *c) {
 void lk_trial_close(lk_trial *t) {
     if (t->c) note_kernels(t->c);
     lk_sampler_free(t->sampler);
+    free(t->latents);
     if (t->sampling_adapter) lk_adapter_free(t->sampling_adapter);
     lk_person_close(&t->person);
     lk_studio_close(&t->studio);
@@ -158,9 +159,11 @@ static lk_err reconstruction(lk_trial *t) {
     const lk_person *p = &t->person;
     int n = p->n_test;
     float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE), *back = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
+    const char **captions = lk_xcalloc((size_t)n, sizeof *captions);
+    for (int i = 0; i < n; i++) captions[i] = t->tokenless ? lk_dataset_at(t->studio.data, p->test.photo[i])->text : p->test_captions[i];
     double psnr = 0, ssim = 0, *a = lk_xmalloc(sizeof(double) * LK_FRAME_SIZE), *b = lk_xmalloc(sizeof(double) * LK_FRAME_SIZE);
     lk_err e = lk_zoo_encode(&t->studio.zoo, t->studio.pool, p->test.frame, n, latents);
-    if (!e) e = lk_sample_from(t->sampler, p->test_captions, n, lk_ctx_seed(t->c), 1000, lk_trial_sampling(t->c), 0.5, latents, latents);
+    if (!e) e = lk_sample_from(t->sampler, captions, n, lk_ctx_seed(t->c), 1000, lk_trial_sampling(t->c), 0.5, latents, latents);
     if (!e) e = lk_zoo_decode(&t->studio.zoo, t->studio.pool, latents, n, back);
     if (!e) round_to_bytes(back, (size_t)n * LK_FRAME_SIZE);
     for (int i = 0; i < n && !e; i++) {
@@ -178,7 +181,7 @@ static lk_err reconstruction(lk_trial *t) {
         e = lk_ssim(lk_ssim_find("wang04"), a, b, LK_FRAME, LK_FRAME, 3, 255, t->studio.pool, &one);
         ssim += one / n;
     }
-    free(latents); free(back); free(a); free(b);
+    free(latents); free(back); free(a); free(b); free(captions);
     if (e) return e;
     lk_run_final(lk_ctx_run(t->c), "recon_psnr", psnr);
     lk_run_final(lk_ctx_run(t->c), "recon_ssim_wang04", ssim);
@@ -188,7 +191,7 @@ lk_err lk_trial_generated(lk_trial *t) {
     int n = (int)lk_ctx_int(t->c, "prompts");
     const char *with[LK_TRIAL_PROMPTS], *without[LK_TRIAL_PROMPTS];
     for (int i = 0; i < n; i++) {
-        with[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], true);
+        with[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], !t->tokenless);
         without[i] = lk_person_prompt(&t->person, lk_trial_prompts[i], false);
     }
     float *latents = lk_xmalloc(sizeof(float) * (size_t)n * LK_ZOO_LATENT_SIZE), *frames = lk_xmalloc(sizeof(float) * (size_t)n * LK_FRAME_SIZE);
@@ -197,7 +200,8 @@ lk_err lk_trial_generated(lk_trial *t) {
     if (!e) round_to_bytes(frames, (size_t)n * LK_FRAME_SIZE);
     if (!e) e = lk_trial_score(t, frames, n, without, false);
     if (!e) e = reconstruction(t);
-    free(latents); free(frames);
+    t->latents = latents;
+    free(frames);
     return e;
 }
 

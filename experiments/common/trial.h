@@ -14,6 +14,8 @@ typedef struct {
     lk_person person;
     lk_sampler *sampler;              /* after lk_trial_adapter */
     lk_adapter *sampling_adapter;
+    bool tokenless;                   /* the person's token means nothing to this method: prompts go without it */
+    float *latents;                   /* of the pictures that lk_trial_generated drew, prompt by prompt */
 } lk_trial;
 lk_err lk_trial_open(lk_ctx *, const char *dataset, lk_trial *);
 void   lk_trial_close(lk_trial *);

@@ -89,7 +89,7 @@ static lk_err write_adapter(const context *c, lk_lora_file *f, const char *path)
 
 /* ---- commands ------------------------------------------------------------------------------------------------------------------ */
 
-static const char *const kinds[] = { [LK_LORA] = "LoRA", [LK_RSLORA] = "rsLoRA", [LK_DORA] = "DoRA", [LK_LOHA] = "LoHa", [LK_LOKR] = "LoKr" };
+static const char *const kinds[] = { [LK_LORA] = "LoRA", [LK_RSLORA] = "rsLoRA", [LK_DORA] = "DoRA", [LK_LOHA] = "LoHa", [LK_LOKR] = "LoKr", [LK_FULL] = "full" };
 
 static double norm_of_delta(const lk_lora_file *f, const lk_lora_part *p) {
     int64_t rows, columns;

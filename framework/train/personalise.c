@@ -1,5 +1,6 @@
 /* LoRA training on one person's references. */
 #include "train/personalise.h"
+#include "models/lora_file.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ static lk_err allocate(lk_personaliser *p, lk_pool *pool) {
     LK_TRY(lk_weights_bind(p->x, p->zoo->clip_weights, "clip/", only_text));
     LK_TRY(lk_weights_bind(p->x, p->zoo->unet_weights, "", NULL));
     if (p->opts.extra) LK_TRY(p->opts.extra->bind(p->opts.extra->ctx, p->x));
+    lk_adapter_set_base(p->adapter, p->zoo->unet_weights);
     return lk_adapter_init(p->adapter, p->x, p->seed);
 }
 lk_err lk_personaliser_new(const lk_zoo *z, lk_lora_config lora, lk_personalise_opts o, lk_references refs, uint64_t seed, lk_pool *pool, lk_personaliser **out) {
@@ -78,14 +80,35 @@ lk_exec *lk_personaliser_exec(const lk_personaliser *p) { return p->x; }
 double lk_personaliser_extra(const lk_personaliser *p) { return p->opts.extra ? p->extra : NAN; }
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *p) { return p->adapter; }
 
+static lk_val build_both(void *ctx, lk_graph *g, lk_adapter *a, const lk_micro *d) {
+    lk_extra_pair *p = ctx;
+    lk_val one = p->part[0]->build(p->part[0]->ctx, g, a, d);
+    return lk_add(g, one, p->part[1]->build(p->part[1]->ctx, g, a, d));
+}
+static lk_err bind_both(void *ctx, lk_exec *x) {
+    lk_extra_pair *p = ctx;
+    LK_TRY(p->part[0]->bind(p->part[0]->ctx, x));
+    return p->part[1]->bind(p->part[1]->ctx, x);
+}
+static lk_err set_both(void *ctx, lk_exec *x, int64_t step) {
+    lk_extra_pair *p = ctx;
+    LK_TRY(p->part[0]->set(p->part[0]->ctx, x, step));
+    return p->part[1]->set(p->part[1]->ctx, x, step);
+}
+const lk_extra_loss *lk_extra_both(lk_extra_pair *p, const lk_extra_loss *a, const lk_extra_loss *b) {
+    *p = (lk_extra_pair){{a, b}, {build_both, bind_both, set_both, p}};
+    return a && b ? &p->loss : a ? a : b;
+}
+int lk_personalise_pick(uint64_t seed, int64_t step, int i, int n) { return (int)lk_philox_below(lk_stream_key(seed, "personalise.pick"), (uint64_t)step, (uint32_t)i, 0, (uint32_t)n); }
+
 static lk_err set_batch(lk_personaliser *p, int64_t step) {
     int b = p->opts.batch;
-    uint64_t pick = lk_stream_key(p->seed, "personalise.pick"), drop = lk_stream_key(p->seed, "personalise.caption"), when = lk_stream_key(p->seed, "personalise.timestep");
+    uint64_t drop = lk_stream_key(p->seed, "personalise.caption"), when = lk_stream_key(p->seed, "personalise.timestep");
     float *latents = lk_xmalloc(sizeof(float) * (size_t)b * LK_ZOO_LATENT_SIZE);
     int64_t *ids = lk_xmalloc(sizeof(int64_t) * (size_t)b * LK_ZOO_TOKENS), *samples = lk_xmalloc(sizeof(int64_t) * (size_t)b);
     double *t = lk_xmalloc(sizeof(double) * (size_t)b);
     for (int i = 0; i < b; i++) {
-        int r = (int)lk_philox_below(pick, (uint64_t)step, (uint32_t)i, 0, (uint32_t)p->refs.n);
+        int r = lk_personalise_pick(p->seed, step, i, p->refs.n);
         bool dropped = lk_philox_uniform(drop, (uint64_t)step, (uint32_t)i, 0) < (float)p->opts.caption_dropout;
         memcpy(latents + (size_t)i * LK_ZOO_LATENT_SIZE, p->refs.latents + (size_t)r * LK_ZOO_LATENT_SIZE, sizeof(float) * LK_ZOO_LATENT_SIZE);
         memcpy(ids + (size_t)i * LK_ZOO_TOKENS, p->tokens[dropped ? p->refs.n : r], sizeof *p->tokens);
@@ -124,7 +147,31 @@ static lk_err values_of(lk_exec *x, lk_val v, float **out, int64_t *n) {
     *out = lk_xmalloc(sizeof(float) * (size_t)*n);
     return lk_exec_get(x, v, *out, *n);
 }
+/* Of any kind: what merging would change. */
+static lk_err merged_norm(const lk_personaliser *p, double *ratio) {
+    lk_lora_file *f;
+    LK_TRY(lk_lora_file_of(p->adapter, p->x, &f));
+    double update = 0, base = 0;
+    lk_err e = LK_OK;
+    for (int i = 0; i < f->n && !e; i++) {
+        float *w = NULL, *merged = NULL;
+        int64_t n = 0;
+        lk_val weight = lk_find(p->g, lk_fmt(f->arena, "%s.weight", f->part[i].name));
+        e = lk_ok(weight) ? values_of(p->x, weight, &w, &n) : lk_error(LK_ESTATE, "%s: no weight of it in the graph", f->part[i].name);
+        if (!e) {
+            merged = lk_xmalloc(sizeof *merged * (size_t)n);
+            memcpy(merged, w, sizeof *merged * (size_t)n);
+            lk_lora_part_merge(f, &f->part[i], 1, merged);
+        }
+        for (int64_t k = 0; k < n; k++) { double d = (double)merged[k] - w[k]; update += d * d; base += (double)w[k] * w[k]; }
+        free(w); free(merged);
+    }
+    lk_lora_file_free(f);
+    *ratio = __builtin_sqrt(update) / __builtin_sqrt(base);
+    return e;
+}
 lk_err lk_personaliser_update_norm(const lk_personaliser *p, double *ratio) {
+    if (lk_adapter_config(p->adapter)->kind > LK_RSLORA) return merged_norm(p, ratio);
     const lk_val *params;
     const lk_lora_config *c = lk_adapter_config(p->adapter);
     int n = lk_adapter_params(p->adapter, p->g, &params);

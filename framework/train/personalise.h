@@ -13,6 +13,9 @@ typedef struct {
     lk_err (*set)(void *ctx, lk_exec *, int64_t step);
     void *ctx;
 } lk_extra_loss;
+/* Two of them, added; either may be NULL. The pair holds what the result points to. */
+typedef struct { const lk_extra_loss *part[2]; lk_extra_loss loss; } lk_extra_pair;
+const lk_extra_loss *lk_extra_both(lk_extra_pair *, const lk_extra_loss *, const lk_extra_loss *);
 typedef struct {
     int steps, batch;
     double lr;                    /* peak; warm-up, then cosine to zero */
@@ -29,11 +32,12 @@ lk_err lk_personaliser_new(const lk_zoo *, lk_lora_config, lk_personalise_opts, 
 void   lk_personaliser_free(lk_personaliser *);
 /* Step from 0; which reference, timestep, noise and dropout it sees depends on (seed, step) alone. */
 lk_err lk_personaliser_step(lk_personaliser *, int64_t step, double *loss, double *norm);
+int    lk_personalise_pick(uint64_t seed, int64_t step, int i, int n_references);   /* which reference sample i of a step sees */
 double lk_personaliser_extra(const lk_personaliser *);       /* the extra term of the last step; NaN without one */
 lk_graph   *lk_personaliser_graph(const lk_personaliser *, const lk_val **outputs /* 2; 3 with an extra loss */);
 lk_exec    *lk_personaliser_exec(const lk_personaliser *);
 lk_adapter *lk_personaliser_adapter(const lk_personaliser *);
-/* |scale B A| / |W| in Frobenius norms over all adapted modules: under 1e-3 the adapter counts as untrained. */
+/* |scale B A| (other kinds: what merging changes) / |W| in Frobenius norms over all adapted modules: under 1e-3 the adapter counts as untrained. */
 lk_err lk_personaliser_update_norm(const lk_personaliser *, double *ratio);
 /* Copies the adapter's values into another adapter of the same config built in another executor (a sampler's). */
 lk_err lk_adapter_copy(lk_adapter *to, lk_exec *to_exec, const lk_adapter *from, lk_exec *from_exec);

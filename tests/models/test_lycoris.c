@@ -135,7 +135,7 @@ TEST(files_and_the_host_agree) {
 }
 
 TEST(a_fresh_adapter_changes_no_bit) {
-    for (lk_lora_kind kind = LK_LOHA; kind <= LK_LOKR; kind++) {
+    for (lk_lora_kind kind = LK_LOHA; kind <= LK_FULL; kind++) {
         bench b, plain;
         float x[4096], y[4096];
         lk_adapter *a = lk_adapter_new((lk_lora_config){ .kind = kind, .r = 2, .alpha = 4, .both = true, .factor = 4, .targets = (const char *[]){ "to_q", "conv1", NULL } }, "");
@@ -170,4 +170,84 @@ TEST(half_a_module_is_refused) {
     CHECK_FAILS(lk_lora_file_read(path, &f), "mixed in one file");
     write_part(path, "lora_unet_to_q.hada_w1_a", "lora_unet_to_q.hada_t1");
     CHECK_FAILS(lk_lora_file_read(path, &f), "Tucker forms");
+}
+
+/* Full differences: a layer with W and D gives the bits of the layer with W + D in W's place, also merged and through a file; after another adapter, and
+ * where its weight is scaled, the difference is a branch of its own and gives the same to rounding. */
+static void fill(lk_exec *x, lk_val v, float step) {
+    float values[4096];
+    int64_t n = lk_numel(lk_shape_of(lk_exec_graph(x), v));
+    for (int64_t i = 0; i < n; i++) values[i] = step * (float)((i * 37) % 101 - 50);
+    CHECK_OK(lk_exec_set(x, v, values, n));
+}
+static void output(bench *b, int layer, float *y, int64_t n) { CHECK_OK(lk_exec_run(b->exec)); CHECK_OK(lk_exec_get(b->exec, b->y[layer], y, n)); }
+TEST(full_differences_are_the_weights_themselves) {
+    static const int64_t size[2] = { 5 * 24, 2 * 16 * 42 };
+    static const char *const weight[2] = { "to_q.weight", "conv1.weight" };
+    bench b, sum, merged, again, scaled;
+    float x[4096], y[4096];
+    char path[512];
+    const lk_val *params;
+    lk_lora_config c = { .kind = LK_FULL, .r = 7, .alpha = 3, .targets = (const char *[]){ "to_q", "conv1", NULL } };       /* rank and alpha mean nothing here */
+    lk_adapter *a = lk_adapter_new(c, "");
+    CHECK_OK(open_bench(&b, a));
+    CHECK_OK(open_bench(&sum, NULL));
+    CHECK_OK(open_bench(&merged, NULL));
+    if (!CHECK(lk_adapter_params(a, b.g, &params) == 2)) return;
+    for (int i = 0; i < 2; i++) {
+        float w[4096], d[4096];
+        fill(b.exec, params[i], 0.003f);
+        lk_val v = lk_find(sum.g, weight[i]);
+        int64_t n = lk_numel(lk_shape_of(sum.g, v));
+        CHECK_OK(lk_exec_get(sum.exec, v, w, n));
+        CHECK_OK(lk_exec_get(b.exec, params[i], d, n));
+        for (int64_t k = 0; k < n; k++) w[k] += d[k];
+        CHECK_OK(lk_exec_set(sum.exec, v, w, n));
+    }
+    CHECK_OK(lk_adapter_merge(a, b.exec, 1, merged.exec));
+    snprintf(path, sizeof path, "%s/full.safetensors", lk_test_dir());
+    CHECK_OK(lk_adapter_save(a, b.exec, path));
+    lk_adapter *read = load(path, &again);
+    CHECK(lk_adapter_config(read)->kind == LK_FULL);
+    for (int i = 0; i < 2; i++) {
+        output(&sum, i, x, size[i]);
+        output(&b, i, y, size[i]);
+        CHECK(!memcmp(x, y, (size_t)size[i] * sizeof *x));
+        output(&merged, i, y, size[i]);
+        CHECK(!memcmp(x, y, (size_t)size[i] * sizeof *x));
+        output(&again, i, y, size[i]);
+        CHECK(!memcmp(x, y, (size_t)size[i] * sizeof *x));
+        output(&again, 1 - i, y, size[1 - i]);
+    }
+    lk_graph *g = lk_graph_new();                                /* as a branch: y + D x instead of (W + D) x */
+    lk_net net = lk_net_root(g);
+    lk_adapter *branch = lk_adapter_new(c, "");
+    lk_adapter_weight(branch, lk_scalar(g, 1));
+    net.adapters = &branch;
+    net.n_adapters = 1;
+    scaled = (bench){ .g = g, .y = { lk_nn_linear(&net, "to_q", lk_input(g, "in.to_q", LK_F32, LK_SHAPE(5, 20)), 20, 24, true) } };
+    CHECK_OK(lk_exec_new(g, scaled.y, 1, (lk_exec_opts){ 0 }, &scaled.exec));
+    for (int i = 0; i < lk_st_count(b.io); i++) {
+        lk_val v = lk_find(g, lk_st_at(b.io, i)->name);
+        if (lk_ok(v)) CHECK_OK(set_from(scaled.exec, v, lk_st_at(b.io, i)));
+    }
+    if (CHECK(lk_adapter_params(branch, g, &params) == 1)) fill(scaled.exec, params[0], 0.003f);
+    output(&scaled, 0, y, size[0]);
+    output(&sum, 0, x, size[0]);
+    double d = 0, s = 0;
+    for (int64_t k = 0; k < size[0]; k++) { d += pow((double)x[k] - y[k], 2); s += pow(x[k], 2); }
+    CHECK_MSG(sqrt(d / s) < 1e-6, "as a branch off by %.3g", sqrt(d / s));      /* 20 products in binary32 */
+    lk_exec_free(scaled.exec);
+    lk_graph_free(g);
+    close_bench(&b); close_bench(&sum); close_bench(&merged); close_bench(&again);
+    lk_adapter_free(a); lk_adapter_free(read); lk_adapter_free(branch);
+    float whole[6] = { 0 };
+    lk_st_item mixed[] = { { .name = "lora_unet_to_q.diff", .dtype = LK_ST_F32, .rank = 2, .d = { 3, 2 }, .data = whole }, { .name = "lora_unet_to_k.lokr_w1", .dtype = LK_ST_F32, .rank = 2, .d = { 3, 2 }, .data = whole } };
+    lk_lora_file *f;
+    CHECK_OK(lk_st_write(path, mixed, 2, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "mixed in one file");
+    CHECK_OK(lk_st_write(path, mixed, 1, NULL));                 /* LyCORIS' keys alone */
+    CHECK_OK(lk_lora_file_read(path, &f));
+    CHECK(f->kind == LK_FULL && f->n == 1);
+    lk_lora_file_free(f);
 }

@@ -1,137 +1,15 @@
 /* The identity branch's gradient with respect to the adapter: through sampler, decoder, warp and recogniser, by central differences in
  * binary64 under the reference backend. UNet and decoder are small random ones, the recogniser is mobilefacenet itself. */
-#include "tests/lib/lk_test.h"
-#include "models/face_set.h"
-#include "tests/lib/opcheck.h"
+#include "tests/train/identity_rig.h"
 #include "models/sampler.h"
 #include "train/distil.h"
-#include "train/identity.h"
 #include "train/person.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char unet_json[] = "{\"_class_name\": \"UNet2DConditionModel\", \"sample_size\": 16, \"in_channels\": 8, \"out_channels\": 8, \"block_out_channels\": [4, 8],"
-    "\"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"], \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"layers_per_block\": 1,"
-    "\"attention_head_dim\": 2, \"cross_attention_dim\": 6, \"norm_num_groups\": 2, \"act_fn\": \"silu\", \"norm_eps\": 1e-5}";
-static const char vae_json[] = "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, \"latent_channels\": 8, \"block_out_channels\": [4, 4, 4],"
-    "\"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"], \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"],"
-    "\"layers_per_block\": 1, \"norm_num_groups\": 2, \"sample_size\": 64}";
-static lk_err config_file(const char *name, const char *text, char path[400]) {
-    snprintf(path, 400, "%s/%s", lk_test_dir(), name);
-    return lk_write_file_atomic(path, text, strlen(text));
-}
-typedef struct { lk_zoo zoo; lk_id_branch *b; lk_graph *g; lk_adapter *adapter; lk_diffusion_step *d; lk_val loss; const lk_val *param; int n; lk_val grad[200]; lk_optimiser *o; } rig;
-static lk_val predict(void *ctx, lk_graph *g, int micro, lk_val noisy, lk_val t) {
-    rig *r = ctx;
-    (void)micro;
-    lk_net net = lk_net_root(g);
-    net.adapters = &r->adapter;
-    net.n_adapters = 1;
-    lk_val out = lk_unet2d(&net, &r->zoo.unet, noisy, t, lk_input(g, "context", LK_F32, LK_SHAPE(1, LK_ZOO_TOKENS, r->zoo.text.hidden)), LK_UNET_PLAIN);
-    int n = lk_adapter_params(r->adapter, g, &r->param);
-    lk_optimiser_params(r->o, r->param, n);
-    return out;
-}
-/* The branch is made by hand: no weights file holds such small models. */
-static bool rig_new(rig *r, lk_id_opts o) {
-    static const char *const targets[] = {"to_q", "to_k", "conv1", NULL};
-    char path[400];
-    float reference[512];
-    op_rng rng = {3};
-    *r = (rig){.g = lk_graph_new()};
-    CHECK_OK(config_file("unet.json", unet_json, path)); CHECK_OK(lk_unet_config_load(path, &r->zoo.unet));
-    CHECK_OK(config_file("vae.json", vae_json, path)); CHECK_OK(lk_vae_config_load(path, &r->zoo.vae));
-    r->zoo.text.hidden = 6;
-    for (int i = 0; i < lk_recogniser_dim(LK_MOBILEFACENET); i++) reference[i] = (float)op_normal(&rng);
-    lk_err e = lk_id_branch_graph_only(&r->zoo, o, reference, &r->b);
-    if (!CHECK_MSG(!e, "%s", lk_err_text(e))) return false;
-    r->adapter = lk_adapter_new((lk_lora_config){.kind = LK_LORA, .r = 2, .alpha = 2, .targets = targets}, "");
-    r->o = lk_optimiser_new(r->g, NULL, 0, (lk_optimiser_config){.micro_batches = 1});
-    r->d = lk_diffusion_step_new(r->g, (lk_diffusion_config){.prediction = LK_PREDICT_V, .latent = LK_SHAPE(1, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID), .noise_given = true}, predict, r, NULL, r->o);
-    const lk_extra_loss *extra = lk_id_branch_loss(r->b);
-    r->loss = extra->build(extra->ctx, r->g, r->adapter, &r->d->micro[0]);
-    r->n = lk_adapter_params(r->adapter, r->g, &r->param);
-    lk_vjp(r->g, r->loss, LK_NONE, r->param, r->n, r->grad);
-    e = lk_graph_error(r->g);
-    return CHECK_MSG(!e, "%s", lk_err_text(e)) && CHECK(r->n > 6 && r->n < 200);
-}
-static void rig_free(rig *r) { lk_id_branch_free(r->b); lk_graph_free(r->g); lk_adapter_free(r->adapter); }
-static void fill(lk_exec *x, lk_val v, double scale, uint64_t seed) {
-    int64_t n = lk_numel(lk_shape_of(lk_exec_graph(x), v));
-    double *values = lk_xmalloc(sizeof *values * (size_t)n);
-    op_rng r = {seed};
-    for (int64_t i = 0; i < n; i++) values[i] = scale * op_normal(&r);
-    CHECK_OK(lk_exec_set_f64(x, v, values, n));
-    free(values);
-}
-static lk_exec *start(rig *r, const lk_val *outputs, int n) {
-    static const double one = 0.8, six = 0.6, t = 400;
-    lk_exec *x;
-    lk_st *st;
-    CHECK_OK(lk_exec_new(r->g, outputs, n, (lk_exec_opts){.backend = lk_backend_ref()}, &x));
-    if (!x) return NULL;
-    static const char *const prefixes[] = {"", "student/", "vae/"};
-    for (int i = 0; i < 3; i++) CHECK_OK(lk_weights_init(x, prefixes[i], 7, NULL));
-    CHECK_OK(lk_st_open("models/faces/mobilefacenet.safetensors", &st));
-    CHECK_OK(lk_face_weights(x, st, "id/"));
-    lk_st_close(st);
-    for (int i = 0; i < lk_graph_count(r->g); i++) {
-        const lk_node *node = lk_graph_node(r->g, (lk_val){i});
-        if (node->op == LK_OP_input && node->dtype == LK_F32) fill(x, (lk_val){i}, 1, 100 + (uint64_t)i);
-    }
-    for (int i = 0; i < r->n; i++) fill(x, r->param[i], 0.3, 500 + (uint64_t)i);
-    CHECK_OK(lk_exec_set_f64(x, r->d->micro[0].alpha, &one, 1)); CHECK_OK(lk_exec_set_f64(x, r->d->micro[0].sigma, &six, 1)); CHECK_OK(lk_exec_set_f64(x, r->d->micro[0].timestep, &t, 1));
-    return x;
-}
-/* Along one direction through all the adapter's values at once: dL = <gradient, direction>. Step 2^-23: none of the recogniser's kinks (PReLU) is
- * crossed (at 2^-18 they showed: 4e-4), and rounding (1e-16 / 2^-23 = 1e-9) stays far below the slope. */
-static void check_direction(lk_id_opts o, const char *name) {
-    rig r;
-    if (!rig_new(&r, o)) { rig_free(&r); return; }
-    lk_val outputs[201] = {r.loss};
-    int n = 1, reached = 0;
-    for (int i = 0; i < r.n; i++) if (lk_ok(r.grad[i])) { outputs[n++] = r.grad[i]; reached++; }
-    CHECK_MSG(o.cut ? reached == 0 : reached == r.n, "%s: %d of %d adapter params have a gradient", name, reached, r.n);
-    lk_exec *x = start(&r, outputs, n);
-    if (o.cut || !x) { lk_exec_free(x); rig_free(&r); return; }
-    CHECK_OK(lk_exec_run(x));
-    double slope = 0, size = 0, f[2], value;
-    CHECK_OK(lk_exec_get_f64(x, r.loss, &value, 1));
-    double *base[200], *way[200];
-    int64_t count[200];
-    for (int i = 0; i < r.n; i++) {
-        count[i] = lk_numel(lk_shape_of(r.g, r.param[i]));
-        base[i] = lk_xmalloc(sizeof(double) * (size_t)count[i]); way[i] = lk_xmalloc(sizeof(double) * (size_t)count[i]);
-        op_rng rng = {900 + (uint64_t)i};
-        CHECK_OK(lk_exec_get_f64(x, r.grad[i], base[i], count[i]));
-        for (int64_t k = 0; k < count[i]; k++) { way[i][k] = op_normal(&rng) / 8; slope += base[i][k] * way[i][k]; size += base[i][k] * base[i][k]; }
-        CHECK_OK(lk_exec_get_f64(x, r.param[i], base[i], count[i]));
-    }
-    lk_exec_free(x);
-    x = start(&r, outputs, 1);                                    /* the value alone: a third of the work */
-    if (!x) return;
-    const double h = 0x1p-23;
-    for (int s = 0; s < 2; s++) {
-        for (int i = 0; i < r.n; i++) {
-            double *moved = lk_xmalloc(sizeof(double) * (size_t)count[i]);
-            for (int64_t k = 0; k < count[i]; k++) moved[k] = base[i][k] + (s ? h : -h) * way[i][k];
-            CHECK_OK(lk_exec_set_f64(x, r.param[i], moved, count[i]));
-            free(moved);
-        }
-        CHECK_OK(lk_exec_run(x));
-        CHECK_OK(lk_exec_get_f64(x, r.loss, &f[s], 1));
-    }
-    double want = (f[1] - f[0]) / (2 * h);
-    CHECK_MSG(size > 0 && fabs(want) > 0, "%s: a zero gradient", name);
-    CHECK_MSG(fabs(slope - want) <= 2e-5 * fabs(want) + 1e-12, "%s: %.9g, by differences %.9g", name, slope, want);
-    CHECK_MSG(!(fabs(1.01 * slope - want) <= 2e-5 * fabs(want)), "%s: a planted 1 %% was not seen", name);
-    for (int i = 0; i < r.n; i++) { free(base[i]); free(way[i]); }
-    lk_exec_free(x);
-    rig_free(&r);
-}
 static const lk_id_opts accurate = {.form = LK_ID_ACCURATE, .weight = 0.7, .batch = 1, .steps = 2, .through = 1, .semantic = 0.6, .layout = 0.1, .total_variation = 0.1, .features = 0.5};
-TEST(through_both_steps) { lk_id_opts o = accurate; o.through = 2; o.features = 0; check_direction(o, "K = 2"); }
+TEST(through_both_steps) { lk_id_opts o = accurate; o.through = 2; o.features = 0; check_direction(&o, NULL, 0, "K = 2"); }
 /* The first of two steps held: another gradient, and less memory, than through both. (Differences would move the held step too.) */
 TEST(a_held_step_costs_no_memory) {
     int64_t bytes[2];
@@ -139,7 +17,7 @@ TEST(a_held_step_costs_no_memory) {
         lk_id_opts o = accurate;
         o.through = k;
         rig r;
-        if (!rig_new(&r, o)) { rig_free(&r); return; }
+        if (!rig_new(&r, &o, NULL)) { rig_free(&r); return; }
         lk_val outputs[201] = {r.loss};
         int n = 1;
         for (int i = 0; i < r.n; i++) if (lk_ok(r.grad[i])) outputs[n++] = r.grad[i];
@@ -151,11 +29,75 @@ TEST(a_held_step_costs_no_memory) {
     }
     CHECK_MSG(bytes[0] < bytes[1], "one step takes %lld bytes, two %lld", (long long)bytes[0], (long long)bytes[1]);
 }
-TEST(naive_form) { check_direction((lk_id_opts){.form = LK_ID_NAIVE, .weight = 0.5, .gate = 600}, "naive"); }
+TEST(naive_form) { check_direction(&(lk_id_opts){.form = LK_ID_NAIVE, .weight = 0.5, .gate = 600}, NULL, 0, "naive"); }
 /* A decoder path that is cut leaves no gradient at all. */
 TEST(nothing_remains_when_the_decoder_path_is_cut) {
-    check_direction((lk_id_opts){.form = LK_ID_ACCURATE, .weight = 1, .batch = 1, .steps = 2, .through = 2, .cut = true}, "cut");
-    check_direction((lk_id_opts){.form = LK_ID_NAIVE, .weight = 1, .cut = true}, "cut, naive");
+    check_direction(&(lk_id_opts){.form = LK_ID_ACCURATE, .weight = 1, .batch = 1, .steps = 2, .through = 2, .cut = true}, NULL, 0, "cut");
+    check_direction(&(lk_id_opts){.form = LK_ID_NAIVE, .weight = 1, .cut = true}, NULL, 0, "cut, naive");
+}
+/* Which steps the alignment covers: of a chain of two, the last for K = 1, the mean over both for K = 2, found again here by a chain of this test's own with
+ * taps of its own. Detaching changes no value, so the difference to the branch without alignment is the alignment. */
+static double value_of(const lk_id_opts *o) {
+    rig r;
+    double v = NAN;
+    if (!rig_new(&r, o, NULL)) { rig_free(&r); return v; }
+    lk_exec *x = start(&r, &r.loss, 1, lk_backend_ref());
+    fill(x, lk_find(r.g, "id.noise"), 1, 71); fill(x, lk_find(r.g, "id.context"), 1, 72); fill(x, lk_find(r.g, "id.reference"), 1, 73);
+    CHECK_OK(lk_exec_run(x));
+    CHECK_OK(lk_exec_get_f64(x, r.loss, &v, 1));
+    lk_exec_free(x);
+    rig_free(&r);
+    return v;
+}
+static void by_own_chain(double step[2]) {
+    rig r;
+    lk_scheduler *s;
+    CHECK_OK(lk_scheduler_parse("DDIMScheduler", lk_zoo_scheduler, &s));
+    CHECK_OK(lk_scheduler_set_timesteps(s, 2, (lk_timestep_opts){0}));
+    const double *t = lk_scheduler_timesteps(s);
+    lk_id_opts o = {.form = LK_ID_NAIVE, .weight = 1};
+    if (!rig_new(&r, &o, NULL)) { rig_free(&r); return; }
+    lk_graph *g = r.g;
+    lk_val noise = lk_input(g, "id.noise", LK_F32, LK_SHAPE(1, LK_ZOO_LATENT, LK_ZOO_GRID, LK_ZOO_GRID)), text = lk_input(g, "id.context", LK_F32, LK_SHAPE(1, LK_ZOO_TOKENS, r.zoo.text.hidden));
+    lk_val x[2] = {noise, noise}, out[2];
+    for (int i = 0; i < 2; i++) {
+        lk_attention_tap tap[2] = {{0}, {0}};
+        double a0, s0, a1, s1;
+        lk_cross_attention pair[2][LK_TAPPED];
+        CHECK_OK(lk_scheduler_marginal(s, t[i], &a0, &s0));
+        CHECK_OK(lk_scheduler_marginal(s, i ? 0 : t[1], &a1, &s1));
+        for (int k = 0; k < 2; k++) {                            /* with the adapter, without */
+            lk_net net = lk_net_root(g);
+            net.param_prefix = "student/";
+            net.tap = &tap[k];
+            net.adapters = &r.adapter;
+            net.n_adapters = !k;
+            lk_val v = lk_unet2d(&net, &r.zoo.unet, x[k], lk_const(g, LK_F32, LK_SHAPE(1), &(float){(float)t[i]}), text, LK_UNET_PLAIN);
+            lk_val x0 = lk_sub(g, lk_scale(g, x[k], a0), lk_scale(g, v, s0)), eps = lk_add(g, lk_scale(g, x[k], s0), lk_scale(g, v, a0));
+            x[k] = lk_add(g, lk_scale(g, x0, a1), lk_scale(g, eps, s1));
+            for (int j = 0; j < tap[k].n; j++) pair[k][j] = (lk_cross_attention){tap[k].layer[j].q, tap[k].layer[j].k, tap[k].layer[j].heads};
+        }
+        CHECK(tap[0].n == tap[1].n && tap[0].n > 2);
+        out[i] = lk_alignment_loss(g, pair[0], pair[1], tap[0].n, 0.6, 0.1);
+    }
+    lk_exec *e = start(&r, out, 2, lk_backend_ref());
+    fill(e, noise, 1, 71); fill(e, text, 1, 72);
+    CHECK_OK(lk_exec_run(e));
+    for (int i = 0; i < 2; i++) CHECK_OK(lk_exec_get_f64(e, out[i], &step[i], 1));
+    lk_exec_free(e);
+    rig_free(&r);
+    lk_scheduler_free(s);
+}
+TEST(alignment_covers_the_steps_that_learn) {
+    double step[2] = {NAN, NAN}, with[2];
+    lk_id_opts o = {.form = LK_ID_ACCURATE, .weight = 0.7, .batch = 1, .steps = 2, .through = 1};
+    double without = value_of(&o);
+    o.semantic = 0.6; o.layout = 0.1;
+    for (int k = 1; k <= 2; k++) { o.through = k; with[k - 1] = value_of(&o) - without; }
+    by_own_chain(step);
+    CHECK_MSG(fabs(step[0] - step[1]) > 1e-3 * fabs(step[0]), "the two steps cannot be told apart: %.6g, %.6g", step[0], step[1]);
+    CHECK_CLOSE(with[0], step[1], 1e-6 * step[1]);               /* the chain's factors are binary32 constants */
+    CHECK_CLOSE(with[1], (step[0] + step[1]) / 2, 1e-6 * step[1]);
 }
 /* The branch draws what the sampler draws with the student: another executor, the scheduler's own DDIM steps, the adapter beside the weights
  * instead of merged into them. An adapter of B = 0 changes nothing. Bound: binary32 rounding through four passes, in grey levels of 255. */
