@@ -25,8 +25,8 @@ void *lk_xaligned(size_t n) {
     enum { PAGE = 2 << 20 };                              /* of the large kind: walks over big arrays then miss few translations */
     n = (n + 63) & ~(size_t)63;
     const bool large = n >= 2 * PAGE;
-    void *p = aligned_alloc(large ? PAGE : 64, n ? n : 64);
-    if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+    void *p;                                              /* not aligned_alloc: n need be no multiple of the large alignment */
+    if (posix_memalign(&p, large ? PAGE : 64, n ? n : 64)) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
 #ifdef MADV_HUGEPAGE
     if (large) madvise(p, n, MADV_HUGEPAGE);
 #endif
