@@ -34,7 +34,7 @@ def ours(*words):
 def compare(name, got, want, tolerance):
     global passed, failed
     error = abs(got - want) / max(abs(want), 1e-12)
-    ok = error <= tolerance
+    ok = bool(error <= tolerance)
     passed, failed = passed + ok, failed + (not ok)
     print("%s %-34s %.9g, peer %.9g  relative %.1e (%.0e)" % ("ok  " if ok else "FAIL", name, got, want, error, tolerance))
 
