@@ -53,18 +53,24 @@ TEST(status_shows_progress_loss_and_time_left_and_watch_ends_with_the_sweep) {
     place p = new_place();
     const char *said = "", *args[] = {"run", "profile=tiny", "set=subject=s01..s02 control=none", NULL}, *watch[] = {"status", "profile=tiny", "set=subject=s01..s02 control=none", "watch=1", NULL};
     CHECK(RUN_FIXTURE(a, &p, &said, "status", "profile=tiny") == 2 && strstr(said, "nothing is planned yet"));
-    p.env[0] = "FIXTURE_STEP_US=50000"; p.env[1] = "LK_CHECKPOINT_STEPS=1";
+    /* s01 runs through, s02 waits until it has been looked at, however slow the machine is */
+    const char *hold = lk_fmt(a, "%s/hold", lk_test_dir());
+    FILE *f = fopen(hold, "w");
+    if (f) fclose(f);
+    p.env[0] = lk_fmt(a, "FIXTURE_HOLD=%s", hold); p.env[1] = "LK_CHECKPOINT_STEPS=1"; p.env[2] = "FIXTURE_STEP_US=10000";
     pid_t pid = start_fixture(&p, lk_fmt(a, "%s/out", lk_test_dir()), args), watching = 0;
-    bool loss = false, left = false, work = false;
-    for (int i = 0; i < 400 && !(loss && left && work); i++) {
+    bool loss = false, left = false, work = false, seen = false;
+    for (int i = 0; i < 2000 && !(loss && left && work && seen); i++) {
         usleep(20000);
         if (RUN_FIXTURE(a, &p, &said, "status", "profile=tiny", args[2]) != 0) continue;
         if (!watching) watching = start_fixture(&p, lk_fmt(a, "%s/watch", lk_test_dir()), watch);
+        seen |= strstr(text_of_file(lk_fmt(a, "%s/watch", lk_test_dir())), "running") != NULL;
         loss |= strstr(said, "▁") && strstr(said, "               loss ");
         left |= strstr(said, " left with 1 at work") != NULL;
         work |= strstr(said, "running") && strstr(said, " of 12  loss ");
     }
-    CHECK_MSG(loss && left && work, "%d %d %d: %s", loss, left, work, said);
+    CHECK(!unlink(hold));
+    CHECK_MSG(loss && left && work && seen, "%d %d %d %d: %s", loss, left, work, seen, said);
     CHECK(wait_for(pid) == 0 && watching && wait_for(watching) == 0);
     said = text_of_file(lk_fmt(a, "%s/watch", lk_test_dir()));
     CHECK_MSG(strstr(said, "running") && strstr(said, "4 done  (100 %)") && !strstr(said, "\033["), "%s", said);

@@ -124,6 +124,7 @@ static int64_t two_texts(bool by_hand, float *out) {
     for (int64_t i = 0; i < 2 * LK_ZOO_TOKENS * w; i++) values[i] = (float)((i * 7919) % 2003 - 1001) * 0x1p-10f;
     CHECK_OK(lk_graph_error(g));
     CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){0}, &e));
+    if (!e) { free(values); lk_graph_free(g); return 0; }
     CHECK_OK(lk_weights_bind(e, zoo.unet_weights, "", NULL));
     CHECK_OK(lk_exec_set(e, text, values, 2 * LK_ZOO_TOKENS * w));
     CHECK_OK(lk_exec_set(e, x, values, LK_ZOO_LATENT_SIZE));
