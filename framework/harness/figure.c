@@ -44,8 +44,8 @@ static void script(lk_buf *b, lk_sweep *s, const lk_figure *f) {
     lk_buf_fmt(b, "set border 3\nset tics nomirror out\nset grid ytics lc rgb '#dddddd'\nset offsets graph 0.05, graph 0.05, graph 0.05, graph 0.05\nset datafile missing 'NaN'\n");
     bool named = false;
     for (int i = 0; i < f->n; i++) named |= f->series[i].name != NULL;
-    bool many = named && f->n > 6;                        /* a long legend stands beside the plot, not on it */
-    lk_buf_fmt(b, many ? "set key outside right top reverse Left noenhanced samplen 1\n" : named ? "set key top left noenhanced samplen 2\n" : "unset key\n");
+    bool many = named && f->n > 6;                        /* a legend stands beside the plot if long, else above: never on a point */
+    lk_buf_fmt(b, many ? "set key outside right top reverse Left noenhanced samplen 1\n" : named ? "set key outside top center horizontal noenhanced samplen 2\n" : "unset key\n");
     if (f->log2_x) lk_buf_fmt(b, "set logscale x 2\n");
     if (f->ticks) lk_buf_fmt(b, "set xtics %s\n", f->ticks);
     const struct { const char *suffix, *terminal; } forms[] = {{"svg", many ? "svg size 900,420 font 'DejaVu Sans,12' background '#ffffff'" : "svg size 640,420 font 'DejaVu Sans,12' background '#ffffff'"},

@@ -59,7 +59,7 @@ set style data histogram
 set style fill solid 0.85 border -1
 set boxwidth 0.9
 set multiplot layout 1,2
-set key top right
+set key outside top center horizontal
 set grid y
 set xtics rotate by -25
 set ylabel "time, nothing fused = 1"
