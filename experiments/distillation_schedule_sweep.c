@@ -80,7 +80,7 @@ static lk_err summarise(lk_sweep *s) {
 }
 
 static const lk_experiment distillation_schedule_sweep = {
-    .name = "distillation_schedule_sweep", .question = "Which distillation schedule makes a few-step student at the least loss?",
+    .name = "distillation_schedule_sweep", .schema = 2, .question = "Which distillation schedule makes a few-step student at the least loss?",
     .axes = axes, .settings = settings, .controls = controls, .controls_in = {[LK_TINY] = "photos"}, .inputs = inputs,
     .run = run, .summarise = summarise, .memory = memory, .check = check, .disk_per_run = 16 << 20,
     .primary = "FD (whole) of lightning minus progressive_mse at 4 steps, paired delete-one-group jackknife",
