@@ -117,6 +117,38 @@ static lk_err difference(const lk_ladder *l, int a, int b, const char *key, lk_l
     for (int g = 0; g < x.n; g++) d->value[g] = x.value[g] - y.value[g];
     return LK_OK;
 }
+/* A final of an arm under one seed, mean over groups where the score is a mean; NaN where no run has it. */
+static double under_seed(const lk_ladder *l, const lk_ladder_arm *a, const char *key, bool pooled, const char *seed) {
+    lk_arena *m = lk_sweep_arena(l->sweep);
+    for (int run = 0; run < lk_sweep_count(l->sweep); run++) {
+        const char *its = lk_sweep_value(l->sweep, run, "seed");
+        double sum = 0;
+        if (!its || strcmp(its, seed) || !run_is(l, run, a->schedule, a->control)) continue;
+        if (pooled) return lk_sweep_final(l->sweep, run, lk_fmt(m, "%s.%s", a->stem, key));
+        for (int g = 0; g < l->groups; g++) sum += lk_sweep_final(l->sweep, run, lk_fmt(m, "%s.%s.of.%s", a->stem, key, l->who[g]));
+        return sum / l->groups;
+    }
+    return NAN;
+}
+/* What another training would have given: the spread of the paired difference over seeds, which the groups' interval leaves out. */
+static const char *over_seeds(const lk_ladder *l, int a, int b, const char *key) {
+    lk_arena *m = lk_sweep_arena(l->sweep);
+    const lk_rung_score *s;
+    const char *const *seeds;
+    double d[LK_MAX_GROUPS];
+    bool pooled = false;
+    int n = 0, k = lk_rung_scores(&s), many = lk_sweep_values(l->sweep, "seed", &seeds);
+    for (int i = 0; i < k; i++) if (!strcmp(s[i].key, key)) pooled = s[i].pooled;
+    for (int i = 0; i < many && n < LK_MAX_GROUPS; i++) {
+        double x = under_seed(l, &l->arm[a], key, pooled, seeds[i]) - under_seed(l, &l->arm[b], key, pooled, seeds[i]);
+        if (x == x) d[n++] = x;
+    }
+    lk_interval t;
+    if (n < 3) return lk_fmt(m, "– (n = %d)", n);
+    lk_err e = lk_mean_t(d, n, 0.95, &t);
+    if (e) { lk_err_free(e); return "–"; }
+    return lk_fmt(m, "%.3f [%.3f, %.3f] (n = %d)", t.mean, t.lo, t.hi, n);
+}
 
 /* ---- the table ------------------------------------------------------------------------------------------------------ */
 enum { MOST_COLUMNS = 16 };
@@ -164,8 +196,8 @@ static lk_err primary(const lk_ladder *l, const char *a, const char *b, int step
         *sentence = lk_fmt(m, "Primary contrast not tested: it needs %s and %s at %d steps and 6 groups; of %d groups this sweep has both.", a, b, steps, d.n);
         return LK_OK;
     }
-    *sentence = lk_fmt(m, "Primary: FD (whole) of %s minus %s at %d steps: %.3f [%.3f, %.3f], n = %d groups, p = %.4f: %s.", a, b, steps, d.centre, lo, hi, d.n, p,
-                       p >= 0.05 ? "no difference that this sweep can see" : d.centre < 0 ? lk_fmt(m, "%s is nearer to the photos", a) : lk_fmt(m, "%s is nearer to the photos", b));
+    *sentence = lk_fmt(m, "Primary: FD (whole) of %s minus %s at %d steps: %.3f [%.3f, %.3f], n = %d groups, p = %.4f; over seeds %s: %s.", a, b, steps, d.centre, lo, hi, d.n, p,
+                       over_seeds(l, lk_ladder_find(l, a, stem), lk_ladder_find(l, b, stem), "fd"), p >= 0.05 ? "no difference that this sweep can see" : d.centre < 0 ? lk_fmt(m, "%s is nearer to the photos", a) : lk_fmt(m, "%s is nearer to the photos", b));
     lk_run_inexact(lk_sweep_summary(l->sweep), "primary.difference", d.centre, 1e-9);
     lk_run_inexact(lk_sweep_summary(l->sweep), "primary.p", p, 1e-9);
     return LK_OK;
@@ -229,31 +261,34 @@ static const struct { const char *claim, *a, *stem_a, *b, *stem_b, *key; } contr
 lk_err lk_ladder_contrasts(const lk_ladder *l) {
     enum { N = sizeof contrasts / sizeof *contrasts };
     lk_arena *m = lk_sweep_arena(l->sweep);
-    const char *heads[] = {"claim", "contrast", "score", "groups", "difference", "p (t)", "p (Holm)"}, *cells[N][7], *claim = "";
+    const char *heads[] = {"claim", "contrast", "score", "groups", "difference", "over seeds", "p (t)", "p (Holm)"}, *cells[N][8], *claim = "";
     double p[N], adjusted[N];
     int kept = 0;
     for (int i = 0; i < N; i++) {
         lk_ladder_value d;
         double lo, hi;
         if (contrasts[i].claim[0]) claim = contrasts[i].claim;
-        LK_TRY(difference(l, lk_ladder_find(l, contrasts[i].a, contrasts[i].stem_a), lk_ladder_find(l, contrasts[i].b, contrasts[i].stem_b), contrasts[i].key, &d));
+        int a = lk_ladder_find(l, contrasts[i].a, contrasts[i].stem_a), b = lk_ladder_find(l, contrasts[i].b, contrasts[i].stem_b);
+        LK_TRY(difference(l, a, b, contrasts[i].key, &d));
         if (!d.there || !interval(&d, &lo, &hi, &p[kept])) continue;
         cells[kept][0] = claim;
         cells[kept][1] = lk_fmt(m, "%s %s - %s %s", contrasts[i].a, contrasts[i].stem_a, contrasts[i].b, contrasts[i].stem_b);
         cells[kept][2] = contrasts[i].key;
         cells[kept][3] = lk_fmt(m, "%d", d.n);
         cells[kept][4] = lk_fmt(m, "%.3f [%.3f, %.3f]", d.centre, lo, hi);
-        cells[kept][5] = lk_fmt(m, "%.4f", p[kept]);
+        cells[kept][5] = over_seeds(l, a, b, contrasts[i].key);
+        cells[kept][6] = lk_fmt(m, "%.4f", p[kept]);
         kept++;
     }
     if (!kept) return LK_OK;
     lk_holm(p, kept, adjusted);
-    lk_table *t = lk_table_new("secondary", 7, heads);
+    lk_table *t = lk_table_new("secondary", 8, heads);
     for (int i = 0; i < kept; i++) {
-        cells[i][6] = lk_fmt(m, adjusted[i] < 0.05 ? "**%.4f**" : "%.4f", adjusted[i]);
+        cells[i][7] = lk_fmt(m, adjusted[i] < 0.05 ? "**%.4f**" : "%.4f", adjusted[i]);
         lk_table_row(t, cells[i]);
     }
-    lk_table_note(t, "Secondary contrasts, paired over prompt groups (t; distances by jackknife pseudo-values), two-sided, Holm over this table. s4: 4 steps; teacher: 32.");
+    lk_table_note(t, "Secondary contrasts, paired over prompt groups (t; distances by jackknife pseudo-values), two-sided, Holm over this table: what other prompts would have given. s4: 4 steps; teacher: 32.");
+    lk_table_note(t, "Over seeds: the same difference paired over trainings that share adapter start, batches and noise, 95 % t; from 3 seeds on.");
     lk_err e = lk_sweep_table(l->sweep, "secondary", t);
     lk_table_free(t);
     return e;

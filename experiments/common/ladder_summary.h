@@ -1,6 +1,6 @@
 /* ladder_summary: tables, contrasts and pictures of the distillation experiment. An arm is a student: a schedule at a number of steps; or
  * a control. Its score is a number and a value for each prompt group: the group's own mean, or, for a distance between distributions, the
- * group's pseudo-value of the delete-one-group jackknife. Intervals and tests are over groups; seeds are averaged first. */
+ * group's pseudo-value of the delete-one-group jackknife. Intervals and tests are over groups, seeds averaged first; contrasts are told over seeds too. */
 #ifndef LK_LADDER_SUMMARY_H
 #define LK_LADDER_SUMMARY_H
 #include "experiments/common/ladder.h"
