@@ -3,7 +3,8 @@
  *   LoRA, rsLoRA   y + s B(A(drop(x)))                       s = alpha / r (rsLoRA: alpha / sqrt r), times the adapter's weight
  *   DoRA           m / ||W + s BA|| (W x + s B A x) + bias     the norm per output row, detached from the gradient (Liu et al. 2024, section 4.3)
  *
- * A convolution's A has its kernel, stride and padding; B is 1x1. Several adapters add their branches to the same base output.
+ * A convolution's A has its kernel, stride and padding; B is 1x1. In a convolution of several groups A sees all channels and B is grouped, as PEFT has it
+ * (A [r, C, kh, kw], B [O, r / groups, 1, 1]): that delta is no weight of the convolution, so it cannot be merged. Several adapters add their branches to the same base output.
  * An adapter may join several graphs; a module met twice in one graph has one set of params. */
 #include "models/lora_internal.h"
 #include <stdlib.h>
@@ -107,20 +108,21 @@ static lk_val adapter_param(lk_graph *g, const lk_adapter *a, const char *module
 }
 
 /* The module's record and params, or NULL if no target names it. */
-static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val w) {
+static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val w, int groups) {
     lk_lora_module *known = known_module(a, g, name);
     note_seen(a, name);
     if (known) return known;
     if (find_spelling(a, a->config.targets, name) < 0 || lk_lora_saves(a, name)) return NULL;
     int rank_row = find_spelling(a, a->config.rank_names, name), alpha_row = find_spelling(a, a->config.alpha_names, name);
     lk_shape s = lk_shape_of(g, w);
-    lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .conv = s.rank == 4, .w = w };
+    lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .groups = groups, .conv = s.rank == 4, .w = w };
     m.r = rank_row >= 0 ? a->config.rank_values[rank_row] : a->config.r;
     m.alpha = alpha_row >= 0 ? a->config.alpha_values[alpha_row] : a->config.alpha;
     if (a->config.kind == LK_FULL) { m.r = 1; m.alpha = 1; }
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
+    if (a->config.kind < LK_LOHA && m.r % groups) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d is not divisible by the convolution's %d groups", name, m.r, groups); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
-    lk_lora_shapes(&a->config, s, m.r, shapes);
+    lk_lora_shapes(&a->config, s, groups, m.r, shapes);
     for (int i = 0; i < LK_SLOT_COUNT; i++) m.t[i] = shapes[i].rank ? adapter_param(g, a, name, lk_lora_leaves[i].peft, shapes[i]) : LK_NONE;
     if (a->n == a->cap) {
         a->cap = a->cap ? 2 * a->cap : 128;
@@ -197,12 +199,13 @@ static lk_val times_scale(lk_graph *g, const lk_adapter *a, const lk_lora_module
 
 static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv) { return conv ? lk_conv2d(g, x, w, LK_NONE, *conv) : lk_linear(g, x, w, LK_NONE); }
 
-/* Norm of each output row of W + s BA, shaped as the magnitude is; a constant to the gradient. */
+/* Norm of each output row of W + s BA, shaped as the magnitude is; a constant to the gradient. In groups PEFT reads B [O, r / groups] as [O / groups, r],
+ * whose product with A has as many values as W: no norm of the delta that is applied, but what its DoRA adapters were trained with. */
 static lk_val row_norms(lk_graph *g, const lk_adapter *a, const lk_lora_module *m) {
     lk_shape s = lk_shape_of(g, m->w);
     int64_t columns = lk_numel(s) / (s.d[0] ? s.d[0] : 1);
-    lk_val ba = lk_matmul(g, lk_reshape(g, m->t[LK_SLOT_B], LK_SHAPE(s.d[0], m->r)), lk_reshape(g, m->t[LK_SLOT_A], LK_SHAPE(m->r, columns)), LK_NONE, (lk_mm){ 0 });
-    lk_val whole = lk_add(g, lk_reshape(g, m->w, LK_SHAPE(s.d[0], columns)), times_scale(g, a, m, ba));
+    lk_val ba = lk_matmul(g, lk_reshape(g, m->t[LK_SLOT_B], LK_SHAPE(s.d[0] / m->groups, m->r)), lk_reshape(g, m->t[LK_SLOT_A], LK_SHAPE(m->r, m->groups * columns)), LK_NONE, (lk_mm){ 0 });
+    lk_val whole = lk_add(g, lk_reshape(g, m->w, LK_SHAPE(s.d[0], columns)), times_scale(g, a, m, lk_reshape(g, ba, LK_SHAPE(s.d[0], columns))));
     lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, whole), (lk_axes){ .n = 1, .axis = { 1 } }));
     return lk_reshape(g, lk_detach(g, norm), lk_shape_of(g, m->t[LK_SLOT_MAGNITUDE]));
 }
@@ -233,9 +236,10 @@ static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_
     if (a->config.kind >= LK_LOHA && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
         lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa, LoKr and full differences have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
-    lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv)), conv != NULL);
-    lk_conv pointwise = { .stride = { 1, 1 } };
-    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &pointwise : NULL));
+    lk_conv down = conv ? *conv : (lk_conv){ 0 }, up = { .stride = { 1, 1 }, .groups = m->groups };
+    down.groups = 1;
+    lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv ? &down : NULL)), conv != NULL);
+    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &up : NULL));
     return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
 }
 
@@ -244,9 +248,8 @@ static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_
     lk_val sum = y;
     char *name = lk_xfmt("%s%s", net->prefix, module);
     for (int i = 0; i < net->n_adapters; i++) {
-        const lk_lora_module *m = join(net->adapters[i], g, name, w);
+        const lk_lora_module *m = join(net->adapters[i], g, name, w, conv && conv->groups ? conv->groups : 1);
         if (!m) continue;
-        if (conv && conv->groups > 1) lk_graph_fail(g, LK_EINPUT, "LoRA on %s: a convolution in %d groups is not implemented", name, conv->groups);
         lk_lora_module copy = *m;
         if (replaces(net->adapters[i], sum, y)) { sum = replaced(g, &copy, x, w, bias, conv); continue; }
         sum = lk_add(g, sum, drop_module(g, net->adapters[i], &copy, branch_of(g, net->adapters[i], &copy, x, bias, y, conv)));

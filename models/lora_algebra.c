@@ -9,6 +9,8 @@
 double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return c->kind == LK_RSLORA ? alpha / __builtin_sqrt((double)r) : alpha / r; }
 double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return lk_lora_scale(&(lk_lora_config){ .kind = f->kind }, p->r, p->alpha); }
 
+int lk_lora_part_groups(const lk_lora_part *p) { return p->t[LK_SLOT_B].x ? (int)(p->r / p->t[LK_SLOT_B].s.d[1]) : 1; }
+
 /* ---- one module's delta ------------------------------------------------------------------------------------------------- */
 
 void lk_lora_part_size(const lk_lora_part *p, int64_t *rows, int64_t *columns) {
@@ -31,11 +33,19 @@ void lk_lora_part_delta(const lk_lora_file *f, const lk_lora_part *p, double *ou
     lk_lora_part_size(p, &rows, &columns);
     if (f->kind >= LK_LOHA) { lk_lycoris_delta(f->kind, p, lk_lora_file_scale(f, p), out); return; }
     memset(out, 0, (size_t)(rows * columns) * sizeof *out);
-    add_product(out, p->t[LK_SLOT_B].x, p->t[LK_SLOT_A].x, rows, p->r, columns, lk_lora_file_scale(f, p));
+    int64_t groups = lk_lora_part_groups(p), r = p->r / groups, n = rows / groups;
+    for (int64_t i = 0; i < groups; i++)
+        add_product(out + i * n * columns, p->t[LK_SLOT_B].x + i * n * r, p->t[LK_SLOT_A].x + i * r * columns, n, r, columns, lk_lora_file_scale(f, p));
 }
 
-void lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double weight, float *w) {
+static lk_err one_group(const lk_lora_file *f, const lk_lora_part *p, const char *what) {
+    int groups = lk_lora_part_groups(p);
+    return groups == 1 ? LK_OK : lk_error(LK_EINPUT, "%s: '%s' is LoRA on a convolution in %d groups, whose delta reaches across them: it cannot be %s", f->path, p->name, groups, what);
+}
+
+lk_err lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double weight, float *w) {
     int64_t rows, columns;
+    LK_TRY(one_group(f, p, "merged"));
     lk_lora_part_size(p, &rows, &columns);
     double *d = lk_xaligned((size_t)(rows * columns) * sizeof *d);
     lk_lora_part_delta(f, p, d);
@@ -49,6 +59,7 @@ void lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double wei
         for (int64_t j = 0; j < columns; j++) w[i * columns + j] = (float)(factor * d[i * columns + j]);
     }
     free(d);
+    return LK_OK;
 }
 
 /* ---- rank r ------------------------------------------------------------------------------------------------------------------ */
@@ -168,6 +179,7 @@ static lk_err small_svd(const lk_lora_file *f, const lk_lora_part *from, lk_lora
 
 static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r, lk_lora_file *out, double *kept) {
     if (f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "%s: LoHa and LoKr are resized by merging them and extracting", f->path);
+    LK_TRY(one_group(f, from, "resized"));
     int64_t rows, columns;
     lk_lora_part_size(from, &rows, &columns);
     lk_lora_part *to = &out->part[out->n++];
@@ -211,6 +223,7 @@ static const lk_lora_part *part_named(const lk_lora_file *f, const char *name) {
 
 static lk_err check_plain(const lk_lora_file *f, const char *what) {
     LK_TRY(lk_lora_no_saved(f, lk_fmt(f->arena, "%s cannot treat", what)));
+    for (int i = 0; i < f->n; i++) LK_TRY(one_group(f, &f->part[i], "mixed or interpolated"));
     return f->kind == LK_LORA || f->kind == LK_RSLORA ? LK_OK : lk_error(LK_EINPUT, "%s: %s is of LoRA and rsLoRA only; this file is of another kind", f->path, what);
 }
 

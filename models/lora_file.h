@@ -2,6 +2,7 @@
  * resize; lk_adapter_save goes through it too. Module names are the model's own, dotted, once resolved.
  *
  * LoRA       delta = s B A                    A [r, in(, kh, kw)], B [out, r(, 1, 1)], s = alpha / r (rsLoRA: alpha / sqrt r); DoRA adds a magnitude a row
+ *            of a convolution in groups: B [out, r / groups, 1, 1], each group's rows over its own r / groups rows of A, which see all channels
  * LoHa       delta = s (W1a W1b) o (W2a W2b)  [out, r] [r, in kh kw] twice          (Hyeon-Woo et al. 2022, FedPara; LyCORIS' names)
  * LoKr       delta = s kron(W1, W2)           each whole or a product of rank r     (Edalati et al. 2022, KronA; LyCORIS' names)
  * Full       delta = D                        the weight's shape; rank and alpha are 1 (LyCORIS' "diff") */
@@ -41,10 +42,12 @@ lk_err lk_lora_file_save(const lk_lora_file *, const char *path, lk_lora_format,
 
 /* ---- algebra (lora_algebra.c): binary64 on the host; the SVD is LAPACK's, so its last bits are the machine's ------------------ */
 double lk_lora_file_scale(const lk_lora_file *, const lk_lora_part *);
+int    lk_lora_part_groups(const lk_lora_part *);            /* of a convolution, by LoRA's B; 1 for any other part */
 void   lk_lora_part_size(const lk_lora_part *, int64_t *rows, int64_t *columns);     /* of the delta as a matrix */
 void   lk_lora_part_delta(const lk_lora_file *, const lk_lora_part *, double *out);  /* [rows, columns], times the scale; without DoRA's magnitude */
-/* W, as a matrix, with `weight` times the delta added (DoRA: its rows brought to their magnitudes). */
-void   lk_lora_part_merge(const lk_lora_file *, const lk_lora_part *, double weight, float *w);
+/* W, as a matrix, with `weight` times the delta added (DoRA: its rows brought to their magnitudes). Refused of a convolution in groups, whose weight has no
+ * place for the delta. */
+lk_err lk_lora_part_merge(const lk_lora_file *, const lk_lora_part *, double weight, float *w);
 /* Best rank-r approximation of a delta whose weight has shape `w`: A and B share the singular values' roots, alpha = r.
  * kept: its part of the squared norm. */
 lk_err lk_lora_svd(lk_lora_file *, lk_lora_part *, const double *delta, lk_shape w, int r, double *kept);

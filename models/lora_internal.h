@@ -6,7 +6,7 @@
 typedef struct {                      /* one adapted module in one graph */
     const lk_graph *g;
     const char *name;                 /* the module's full name, without param prefixes */
-    int r; double alpha;
+    int r, groups; double alpha;      /* groups: of the convolution, 1 for any other module */
     bool conv;
     lk_val t[LK_SLOT_COUNT], w;       /* the kind's factors, LK_NONE where it has none; w: the base weight */
 } lk_lora_module;
@@ -63,8 +63,8 @@ typedef lk_err (*lk_lora_refuse)(const lk_lora_entries *, const char *key);
 lk_err lk_lora_place_saved(lk_lora_entries *, const json_t *list, lk_lora_refuse unknown);
 lk_err lk_lora_saved_resolve(const lk_lora_file *, const char *const *modules, int n);
 lk_err lk_lora_no_saved(const lk_lora_file *, const char *what);      /* refuses a file that has any; what: "diffusers' format cannot hold" */
-/* lora_lycoris.c. Shapes of a module's factors (rank 0: absent); the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
-void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int r, lk_shape t[LK_SLOT_COUNT]);
+/* lora_lycoris.c. Shapes of a module's factors (rank 0: absent), w the weight's, of a convolution in so many groups; the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
+void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]);
 lk_val lk_lora_delta_node(lk_graph *, lk_lora_kind, const lk_val t[LK_SLOT_COUNT]);
 void   lk_lycoris_delta(lk_lora_kind, const lk_lora_part *, double scale, double *out);
 void   lk_lycoris_size(lk_lora_kind, const lk_lora_part *, int64_t *rows, int64_t *columns);

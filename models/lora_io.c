@@ -77,7 +77,8 @@ static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
         const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_MAGNITUDE];
         return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, slot_names[a ? LK_SLOT_B : LK_SLOT_A], e->name, have->name);
     }
-    if (a->rank < 2 || b->rank < 2 || a->d[0] < 1 || a->d[0] != b->d[1])
+    bool grouped = a->rank == 4 && b->rank == 4 && b->d[1] > 0 && a->d[0] % b->d[1] == 0;     /* of a convolution in groups: [out, rank / groups, 1, 1] */
+    if (a->rank < 2 || b->rank < 2 || a->d[0] < 1 || (a->d[0] != b->d[1] && !grouped))
         return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld in its first axis and '%s' %lld in its second; they must agree", f->path, a->name,
                         (long long)(a->rank ? a->d[0] : 0), b->name, (long long)(b->rank > 1 ? b->d[1] : 0));
     if (a->d[0] > 1 << 20) return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld; at most 1048576 is allowed", f->path, a->name, (long long)a->d[0]);

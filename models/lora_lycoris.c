@@ -27,14 +27,14 @@ static void lokr_shapes(const lk_lora_config *c, lk_shape w, int64_t r, lk_shape
     else t[LK_SLOT_K2] = w.rank == 4 ? LK_SHAPE(b, d, w.d[2], w.d[3]) : LK_SHAPE(b, d);
 }
 
-void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int r, lk_shape t[LK_SLOT_COUNT]) {
+void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]) {
     memset(t, 0, LK_SLOT_COUNT * sizeof *t);
     if (c->kind == LK_LOHA) loha_shapes(w.d[0], lk_numel(w) / w.d[0], r, t);
     else if (c->kind == LK_LOKR) lokr_shapes(c, w, r, t);
     else if (c->kind == LK_FULL) t[LK_SLOT_DIFF] = w;
     else {
-        t[LK_SLOT_A] = w.rank == 4 ? LK_SHAPE(r, w.d[1], w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
-        t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r, 1, 1) : LK_SHAPE(w.d[0], r);
+        t[LK_SLOT_A] = w.rank == 4 ? LK_SHAPE(r, w.d[1] * groups, w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
+        t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r / groups, 1, 1) : LK_SHAPE(w.d[0], r);
         if (c->kind == LK_DORA) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
     }
 }

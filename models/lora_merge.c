@@ -42,6 +42,8 @@ lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_ex
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
+        if (m->groups > 1 && a->config.kind < LK_LOHA)
+            return lk_error(LK_EINPUT, "merging %s: LoRA on a convolution in %d groups sees all channels, the convolution's weight only a group's: no weight is the sum of both", m->name, m->groups);
         lk_val w = lk_find(target, lk_graph_node(g, m->w)->name);
         if (!lk_ok(w)) return lk_error(LK_EINPUT, "merging: the other graph has no param %s", lk_graph_node(g, m->w)->name);
         if (!lk_shape_eq(lk_shape_of(target, w), lk_shape_of(g, m->w))) return lk_error(LK_ESHAPE, "merging: %s has another shape in the other graph", lk_graph_node(g, m->w)->name);

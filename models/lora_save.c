@@ -103,6 +103,7 @@ static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lea
     char under[512];
     lk_lora_underscored(p->name, w->f->layers, w->f->attended, w->format == LK_FORMAT_KOHYA_SGM, under, sizeof under);
     if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
+    if (lk_lora_part_groups(p) > 1) return lk_error(LK_EINPUT, "module '%s' is LoRA on a convolution in %d groups, for which kohya's files have no form; write peft or diffusers", p->name, lk_lora_part_groups(p));
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, lk_lora_leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
     if (p->t[LK_SLOT_K1].x && p->t[LK_SLOT_K2].x && p->alpha != p->r)
         return lk_error(LK_EINPUT, "module '%s': LyCORIS' scale is 1 where both of LoKr's factors are whole; here it is %g", p->name, p->alpha / p->r);

@@ -189,7 +189,7 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
     const lk_tensor *t;
     LK_TRY(lk_st_get(c->base, name, &t));
     lk_lora_part_size(p, &rows, &columns);
-    if (t->rank < 2 || t->d[0] != rows || t->numel != rows * columns)
+    if (lk_lora_part_groups(p) == 1 && (t->rank < 2 || t->d[0] != rows || t->numel != rows * columns))
         return lk_error(LK_ESHAPE, "%s: module '%s' is a delta of %lld x %lld; '%s' in %s has %lld rows, %lld values", f->path, p->name, (long long)rows, (long long)columns, name,
                         lk_st_path(c->base), (long long)(t->rank ? t->d[0] : 0), (long long)t->numel);
     for (int i = 0; i < lk_st_count(c->base); i++) {
@@ -201,7 +201,7 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
             items[i].dtype = LK_ST_F32;
             changed[i] = true;
         }
-        lk_lora_part_merge(f, p, weight, (float *)items[i].data);
+        LK_TRY(lk_lora_part_merge(f, p, weight, (float *)items[i].data));
     }
     return LK_OK;
 }

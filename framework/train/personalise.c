@@ -161,7 +161,7 @@ static lk_err merged_norm(const lk_personaliser *p, double *ratio) {
         if (!e) {
             merged = lk_xmalloc(sizeof *merged * (size_t)n);
             memcpy(merged, w, sizeof *merged * (size_t)n);
-            lk_lora_part_merge(f, &f->part[i], 1, merged);
+            e = lk_lora_part_merge(f, &f->part[i], 1, merged);
         }
         for (int64_t k = 0; k < n; k++) { double d = (double)merged[k] - w[k]; update += d * d; base += (double)w[k] * w[k]; }
         free(w); free(merged);

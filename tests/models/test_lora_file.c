@@ -109,7 +109,7 @@ TEST(extraction_undoes_merging) {
     lk_st *from, *to;
     for (int i = 0; i < ROWS * COLUMNS; i++) merged[i] = w[i] = (float)(i % 7) - 3;
     lk_lora_part_delta(&f, &p, delta);
-    lk_lora_part_merge(&f, &p, 1, merged);
+    CHECK_OK(lk_lora_part_merge(&f, &p, 1, merged));
     for (int i = 0; i < ROWS * COLUMNS; i++) CHECK_CLOSE(merged[i], w[i] + delta[i], 5e-7);
     snprintf(a, sizeof a, "%s/a.safetensors", lk_test_dir());
     snprintf(b, sizeof b, "%s/b.safetensors", lk_test_dir());
@@ -142,7 +142,7 @@ TEST(dora_rows_are_brought_to_their_magnitudes) {
     f.kind = LK_DORA;
     for (int i = 0; i < ROWS; i++) p.t[LK_SLOT_MAGNITUDE].x[i] = (float)(i + 1);
     for (int i = 0; i < ROWS * COLUMNS; i++) w[i] = (float)(i % 5) + 1;
-    lk_lora_part_merge(&f, &p, 1, w);
+    CHECK_OK(lk_lora_part_merge(&f, &p, 1, w));
     for (int i = 0; i < ROWS; i++) {
         double s = 0;
         for (int j = 0; j < COLUMNS; j++) s += pow(w[i * COLUMNS + j], 2);
