@@ -5,13 +5,15 @@
  *            of a convolution in groups: B [out, r / groups, 1, 1], each group's rows over its own r / groups rows of A, which see all channels
  * LoHa       delta = s (W1a W1b) o (W2a W2b)  [out, r] [r, in kh kw] twice          (Hyeon-Woo et al. 2022, FedPara; LyCORIS' names)
  * LoKr       delta = s kron(W1, W2)           each whole or a product of rank r     (Edalati et al. 2022, KronA; LyCORIS' names)
+ *            both of a convolution in Tucker's form (FedPara, proposition 3): Wa [r, out], Wb [r, in] around a core T [r, r, kh, kw],
+ *            W[o, i, y, x] = sum_jk T[j, k, y, x] Wa[j, o] Wb[k, i]; of LoKr its W2, where that is no whole matrix
  * Full       delta = D                        the weight's shape; rank and alpha are 1 (LyCORIS' "diff") */
 #ifndef LK_LORA_FILE_H
 #define LK_LORA_FILE_H
 #include "models/lora.h"
 
-typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B,
-               LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
+typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
+               LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_K2T, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
 typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;
 typedef struct { const char *name; lk_lora_array v; } lk_lora_saved;  /* a param of a module in modules_to_save, under the model's name: "conv_in.weight" */
@@ -23,6 +25,7 @@ typedef struct {
     int n_saved; lk_lora_saved *saved;
     const char *base;                 /* digest of the base it was trained on, as its header says; NULL: not known */
     const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part */
+    const lk_lora_config *built;      /* of a built adapter: its config; NULL: read from a file */
     int layers; uint64_t attended;    /* after resolving: layers a block, and the up blocks that have attention (SGM's numbering needs both) */
 } lk_lora_file;
 

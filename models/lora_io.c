@@ -17,8 +17,8 @@ static const struct { const char *end; int slot; bool kohya; } endings[] = {
     { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".alpha", LK_SLOT_ALPHA, true },
     { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
     { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B },
-    { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
-    { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".diff", LK_SLOT_DIFF } };
+    { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".hada_t1", LK_SLOT_H1T }, { ".hada_t2", LK_SLOT_H2T }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
+    { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".lokr_t2", LK_SLOT_K2T }, { ".diff", LK_SLOT_DIFF } };
 static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
@@ -47,7 +47,7 @@ static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name) {
 
 static lk_err unknown_key(const lk_lora_entries *f, const char *key) {
     return lk_error(LK_EINPUT, "%s: key '%s' is no part of a LoRA this library reads; expected a name ending in .lora_A.weight, .lora_B.weight, .lora.down.weight, "
-                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa), .lokr_w1 (LoKr) or .diff (full); Tucker forms (hada_t1, lokr_t2) are not implemented", f->path, key);
+                    ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa), .lokr_w1 (LoKr) or .diff (full)", f->path, key);
 }
 
 static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
@@ -214,12 +214,14 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
     const char **targets = lk_alloc(arena, n * sizeof *targets);
     int *ranks = lk_alloc(arena, n * sizeof *ranks);
     double *alphas = lk_alloc(arena, n * sizeof *alphas);
+    bool tucker = false;
     for (int i = 0; i < f.n; i++) {
         targets[i] = lk_strdup(arena, f.e[i].name);
         ranks[i] = f.e[i].r;
         alphas[i] = f.e[i].alpha;
+        tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T];
     }
-    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
     for (int i = 0; i < f.n_saved; i++) saved[i].name = f.saved[i].name;

@@ -1,5 +1,5 @@
 /* LoHa, LoKr and full differences: shapes of their factors, their deltas as nodes and on the host, what their files must hold. See lora_file.h.
- * A convolution's delta is that of the flattened weight [out, in kh kw]; only a whole W2 of LoKr keeps the kernel's axes. */
+ * A convolution's delta is that of the flattened weight [out, in kh kw]; only a whole W2 of LoKr and Tucker's cores keep the kernel's axes. */
 #include "models/lora_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +12,34 @@ static void split(int64_t width, int64_t factor, int64_t *m, int64_t *n) {
     for (int64_t i = 2; i * i <= width && (factor < 1 || i <= factor); i++) if (width % i == 0) { *m = i; *n = width / i; }
 }
 
-static void loha_shapes(int64_t rows, int64_t columns, int64_t r, lk_shape t[LK_SLOT_COUNT]) {
-    t[LK_SLOT_H1A] = t[LK_SLOT_H2A] = LK_SHAPE(rows, r);
-    t[LK_SLOT_H1B] = t[LK_SLOT_H2B] = LK_SHAPE(r, columns);
+/* A factor of a delta: a whole matrix, a product a b, or a and b around a core. Slots; NONE: this kind has none. */
+enum { NONE = -1 };
+typedef struct { int whole, core, a, b; } factor;
+static const factor h1 = { NONE, LK_SLOT_H1T, LK_SLOT_H1A, LK_SLOT_H1B }, h2 = { NONE, LK_SLOT_H2T, LK_SLOT_H2A, LK_SLOT_H2B };
+static const factor k1 = { LK_SLOT_K1, NONE, LK_SLOT_K1A, LK_SLOT_K1B }, k2 = { LK_SLOT_K2, LK_SLOT_K2T, LK_SLOT_K2A, LK_SLOT_K2B };
+
+/* Of a weight [rows, columns, kh, kw] as a product of rank r. */
+static void product_shapes(const lk_lora_config *c, factor f, lk_shape w, int64_t rows, int64_t columns, int64_t r, lk_shape t[LK_SLOT_COUNT]) {
+    int64_t kernel = w.rank == 4 ? w.d[2] * w.d[3] : 1;
+    bool core = c->tucker && f.core != NONE && kernel > 1;
+    t[f.a] = core ? LK_SHAPE(r, rows) : LK_SHAPE(rows, r);
+    t[f.b] = core ? LK_SHAPE(r, columns) : LK_SHAPE(r, columns * kernel);
+    if (core) t[f.core] = LK_SHAPE(r, r, w.d[2], w.d[3]);
 }
 
 static void lokr_shapes(const lk_lora_config *c, lk_shape w, int64_t r, lk_shape t[LK_SLOT_COUNT]) {
-    int64_t a, b, cc, d, kernel = w.rank == 4 ? w.d[2] * w.d[3] : 1;
+    int64_t a, b, cc, d;
     split(w.d[0], c->factor ? c->factor : -1, &a, &b);
     split(w.d[1], c->factor ? c->factor : -1, &cc, &d);
     if (c->both && 2 * r < (a > cc ? a : cc)) { t[LK_SLOT_K1A] = LK_SHAPE(a, r); t[LK_SLOT_K1B] = LK_SHAPE(r, cc); }
     else t[LK_SLOT_K1] = LK_SHAPE(a, cc);
-    if (2 * r < (b > d ? b : d)) { t[LK_SLOT_K2A] = LK_SHAPE(b, r); t[LK_SLOT_K2B] = LK_SHAPE(r, d * kernel); }
+    if (2 * r < (b > d ? b : d)) product_shapes(c, k2, w, b, d, r, t);
     else t[LK_SLOT_K2] = w.rank == 4 ? LK_SHAPE(b, d, w.d[2], w.d[3]) : LK_SHAPE(b, d);
 }
 
 void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]) {
     memset(t, 0, LK_SLOT_COUNT * sizeof *t);
-    if (c->kind == LK_LOHA) loha_shapes(w.d[0], lk_numel(w) / w.d[0], r, t);
+    if (c->kind == LK_LOHA) { product_shapes(c, h1, w, w.d[0], w.d[1], r, t); product_shapes(c, h2, w, w.d[0], w.d[1], r, t); }
     else if (c->kind == LK_LOKR) lokr_shapes(c, w, r, t);
     else if (c->kind == LK_FULL) t[LK_SLOT_DIFF] = w;
     else {
@@ -46,7 +56,17 @@ static lk_val as_matrix(lk_graph *g, lk_val v) {
     return lk_reshape(g, v, LK_SHAPE(s.d[0], lk_numel(s) / s.d[0]));
 }
 static lk_val product(lk_graph *g, lk_val a, lk_val b) { return lk_matmul(g, as_matrix(g, a), as_matrix(g, b), LK_NONE, (lk_mm){ 0 }); }
-static lk_val whole_or_product(lk_graph *g, lk_val whole, lk_val a, lk_val b) { return lk_ok(whole) ? as_matrix(g, whole) : product(g, a, b); }
+/* core [r, q, kh, kw], a [r, rows], b [q, columns] -> [rows, columns kh kw]: a' core first, then b' for each row. */
+static lk_val around(lk_graph *g, lk_val core, lk_val a, lk_val b) {
+    lk_shape s = lk_shape_of(g, core);
+    int64_t rows = lk_dim(g, a, 1), kernel = s.d[2] * s.d[3];
+    lk_val half = lk_reshape(g, lk_matmul(g, a, as_matrix(g, core), LK_NONE, (lk_mm){ .ta = true }), LK_SHAPE(rows, s.d[1], kernel));
+    return lk_reshape(g, lk_matmul(g, b, half, LK_NONE, (lk_mm){ .ta = true }), LK_SHAPE(rows, lk_dim(g, b, 1) * kernel));
+}
+static lk_val factor_node(lk_graph *g, factor f, const lk_val t[LK_SLOT_COUNT]) {
+    if (f.whole != NONE && lk_ok(t[f.whole])) return as_matrix(g, t[f.whole]);
+    return f.core != NONE && lk_ok(t[f.core]) ? around(g, t[f.core], t[f.a], t[f.b]) : product(g, t[f.a], t[f.b]);
+}
 
 static lk_val kron(lk_graph *g, lk_val x, lk_val y) {
     lk_shape s = lk_shape_of(g, x), t = lk_shape_of(g, y);
@@ -55,8 +75,8 @@ static lk_val kron(lk_graph *g, lk_val x, lk_val y) {
 }
 
 lk_val lk_lora_delta_node(lk_graph *g, lk_lora_kind kind, const lk_val t[LK_SLOT_COUNT]) {
-    if (kind == LK_LOHA) return lk_mul(g, product(g, t[LK_SLOT_H1A], t[LK_SLOT_H1B]), product(g, t[LK_SLOT_H2A], t[LK_SLOT_H2B]));
-    if (kind == LK_LOKR) return kron(g, whole_or_product(g, t[LK_SLOT_K1], t[LK_SLOT_K1A], t[LK_SLOT_K1B]), whole_or_product(g, t[LK_SLOT_K2], t[LK_SLOT_K2A], t[LK_SLOT_K2B]));
+    if (kind == LK_LOHA) return lk_mul(g, factor_node(g, h1, t), factor_node(g, h2, t));
+    if (kind == LK_LOKR) return kron(g, factor_node(g, k1, t), factor_node(g, k2, t));
     if (kind == LK_FULL) return as_matrix(g, t[LK_SLOT_DIFF]);
     return product(g, t[LK_SLOT_B], t[LK_SLOT_A]);
 }
@@ -73,18 +93,34 @@ static matrix product_of(const lk_lora_array *a, const lk_lora_array *b) {
         for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < m.columns; j++) m.x[i * m.columns + j] += (double)a->x[i * r + k] * b->x[k * m.columns + j];
     return m;
 }
-static matrix whole_of(const lk_lora_array *whole, const lk_lora_array *a, const lk_lora_array *b) {
-    if (!whole->x) return product_of(a, b);
+static matrix whole_of(const lk_lora_array *whole) {
     matrix m = { whole->s.d[0], lk_numel(whole->s) / whole->s.d[0], lk_xcalloc((size_t)lk_numel(whole->s), sizeof *m.x) };
     for (int64_t i = 0; i < lk_numel(whole->s); i++) m.x[i] = whole->x[i];
     return m;
+}
+static matrix around_of(const lk_lora_array *core, const lk_lora_array *a, const lk_lora_array *b) {
+    int64_t r = core->s.d[0], q = core->s.d[1], kernel = core->s.d[2] * core->s.d[3], columns = b->s.d[1];
+    matrix m = { a->s.d[1], columns * kernel, NULL };
+    double *half = lk_xcalloc((size_t)(q * kernel), sizeof *half);
+    m.x = lk_xcalloc((size_t)(m.rows * m.columns), sizeof *m.x);
+    for (int64_t i = 0; i < m.rows; i++) {
+        memset(half, 0, (size_t)(q * kernel) * sizeof *half);
+        for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < q * kernel; j++) half[j] += (double)a->x[k * m.rows + i] * core->x[k * q * kernel + j];
+        for (int64_t k = 0; k < q; k++)
+            for (int64_t c = 0; c < columns; c++) for (int64_t y = 0; y < kernel; y++) m.x[(i * columns + c) * kernel + y] += b->x[k * columns + c] * half[k * kernel + y];
+    }
+    free(half);
+    return m;
+}
+static bool has(const lk_lora_array *t, int slot) { return slot != NONE && t[slot].x; }
+static matrix factor_of(const lk_lora_array *t, factor f) {
+    return has(t, f.whole) ? whole_of(&t[f.whole]) : has(t, f.core) ? around_of(&t[f.core], &t[f.a], &t[f.b]) : product_of(&t[f.a], &t[f.b]);
 }
 
 void lk_lycoris_delta(lk_lora_kind kind, const lk_lora_part *p, double scale, double *out) {
     const lk_lora_array *t = p->t;
     if (kind == LK_FULL) { for (int64_t i = 0; i < lk_numel(t[LK_SLOT_DIFF].s); i++) out[i] = scale * t[LK_SLOT_DIFF].x[i]; return; }
-    matrix x = kind == LK_LOHA ? product_of(&t[LK_SLOT_H1A], &t[LK_SLOT_H1B]) : whole_of(&t[LK_SLOT_K1], &t[LK_SLOT_K1A], &t[LK_SLOT_K1B]);
-    matrix y = kind == LK_LOHA ? product_of(&t[LK_SLOT_H2A], &t[LK_SLOT_H2B]) : whole_of(&t[LK_SLOT_K2], &t[LK_SLOT_K2A], &t[LK_SLOT_K2B]);
+    matrix x = factor_of(t, kind == LK_LOHA ? h1 : k1), y = factor_of(t, kind == LK_LOHA ? h2 : k2);
     if (kind == LK_LOHA) for (int64_t i = 0; i < x.rows * x.columns; i++) out[i] = scale * x.x[i] * y.x[i];
     else
         for (int64_t a = 0; a < x.rows; a++)
@@ -95,38 +131,52 @@ void lk_lycoris_delta(lk_lora_kind kind, const lk_lora_part *p, double scale, do
     free(y.x);
 }
 
-static void size_of_pair(const lk_lora_part *p, int whole, int a, int b, int64_t *rows, int64_t *columns) {
-    const lk_lora_array *t = p->t;
-    *rows = t[whole].x ? t[whole].s.d[0] : t[a].s.d[0];
-    *columns = t[whole].x ? lk_numel(t[whole].s) / *rows : lk_numel(t[b].s) / t[b].s.d[0];
+static void size_of(const lk_lora_array *t, factor f, int64_t *rows, int64_t *columns) {
+    bool core = has(t, f.core);
+    *rows = has(t, f.whole) ? t[f.whole].s.d[0] : t[f.a].s.d[core];
+    *columns = has(t, f.whole) ? lk_numel(t[f.whole].s) / *rows : lk_numel(t[f.b].s) / t[f.b].s.d[0] * (core ? t[f.core].s.d[2] * t[f.core].s.d[3] : 1);
 }
 void lk_lycoris_size(lk_lora_kind kind, const lk_lora_part *p, int64_t *rows, int64_t *columns) {
     int64_t r2, c2;
     if (kind == LK_FULL) { *rows = p->t[LK_SLOT_DIFF].s.d[0]; *columns = lk_numel(p->t[LK_SLOT_DIFF].s) / *rows; return; }
-    if (kind == LK_LOHA) { *rows = p->t[LK_SLOT_H1A].s.d[0]; *columns = p->t[LK_SLOT_H1B].s.d[1]; return; }
-    size_of_pair(p, LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, rows, columns);
-    size_of_pair(p, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, &r2, &c2);
+    size_of(p->t, kind == LK_LOHA ? h1 : k1, rows, columns);
+    if (kind == LK_LOHA) return;
+    size_of(p->t, k2, &r2, &c2);
     *rows *= r2;
     *columns *= c2;
 }
 
 /* ---- files -------------------------------------------------------------------------------------------------------------------- */
 
-static lk_err check_product(const lk_lora_entries *f, lk_lora_entry *e, int a, int b) {
-    const lk_tensor *x = e->t[a], *y = e->t[b];
-    if (!x || !y) return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing", f->path, lk_lora_leaves[y ? a : b].kohya, e->name);
+static lk_err check_core(const lk_lora_entries *f, lk_lora_entry *e, const lk_tensor *core, const lk_tensor *x, const lk_tensor *y) {
+    if (core->rank != 4 || !core->numel || core->d[0] > 1 << 20 || core->d[0] != core->d[1] || x->rank != 2 || y->rank != 2 || x->d[0] != core->d[0] || y->d[0] != core->d[0] || (e->r && e->r != core->d[0]))
+        return lk_error(LK_ESHAPE, "%s: '%s', '%s' and '%s' must be a core [r, r, kh, kw] and matrices [r, ..] of one rank a module", f->path, core->name, x->name, y->name);
+    e->r = (int)core->d[0];
+    return LK_OK;
+}
+
+static lk_err check_product(const lk_lora_entries *f, lk_lora_entry *e, factor s) {
+    const lk_tensor *x = e->t[s.a], *y = e->t[s.b];
+    if (!x || !y) return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing", f->path, lk_lora_leaves[y ? s.a : s.b].kohya, e->name);
+    if (s.core != NONE && e->t[s.core]) return check_core(f, e, e->t[s.core], x, y);
     if (x->rank != 2 || y->rank != 2 || x->d[1] < 1 || x->d[1] != y->d[0] || x->d[1] > 1 << 20 || (e->r && e->r != x->d[1]))
         return lk_error(LK_ESHAPE, "%s: '%s' and '%s' must be matrices [.., r] and [r, ..] of one rank a module", f->path, x->name, y->name);
     e->r = (int)x->d[1];
     return LK_OK;
 }
 
-static lk_err check_whole_or_product(const lk_lora_entries *f, lk_lora_entry *e, int whole, int a, int b) {
-    const lk_tensor *w = e->t[whole];
-    if (!w) return check_product(f, e, a, b);
-    if (e->t[a] || e->t[b]) return lk_error(LK_EINPUT, "%s: module '%s' has %s both whole and as a product", f->path, e->name, lk_lora_leaves[whole].kohya);
+static lk_err check_factor(const lk_lora_entries *f, lk_lora_entry *e, factor s) {
+    const lk_tensor *w = s.whole == NONE ? NULL : e->t[s.whole];
+    if (!w) return check_product(f, e, s);
+    if (e->t[s.a] || e->t[s.b] || (s.core != NONE && e->t[s.core])) return lk_error(LK_EINPUT, "%s: module '%s' has %s both whole and as a product", f->path, e->name, lk_lora_leaves[s.whole].kohya);
     if ((w->rank != 2 && w->rank != 4) || !w->numel) return lk_error(LK_ESHAPE, "%s: '%s' has %d axes; expected 2, or 4 of a convolution", f->path, w->name, w->rank);
     return LK_OK;
+}
+
+static void size_of_entry(const lk_lora_entry *e, factor s, int64_t *rows, int64_t *columns) {
+    const lk_tensor *core = e->t[s.core];
+    *rows = e->t[s.a]->d[core != NULL];
+    *columns = e->t[s.b]->d[1] * (core ? core->d[2] * core->d[3] : 1);
 }
 
 lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
@@ -142,22 +192,24 @@ lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
         return d->rank >= 2 && d->numel ? LK_OK : lk_error(LK_ESHAPE, "%s: '%s' has %d axes; expected a weight's", f->path, d->name, d->rank);
     }
     if (f->kind == LK_LOHA) {
-        LK_TRY(check_product(f, e, LK_SLOT_H1A, LK_SLOT_H1B));
-        LK_TRY(check_product(f, e, LK_SLOT_H2A, LK_SLOT_H2B));
-        const lk_tensor *a1 = e->t[LK_SLOT_H1A], *b1 = e->t[LK_SLOT_H1B], *a2 = e->t[LK_SLOT_H2A], *b2 = e->t[LK_SLOT_H2B];
-        if (a1->d[0] == a2->d[0] && b1->d[1] == b2->d[1]) return LK_OK;
+        int64_t rows[2], columns[2];
+        LK_TRY(check_factor(f, e, h1));
+        LK_TRY(check_factor(f, e, h2));
+        size_of_entry(e, h1, &rows[0], &columns[0]);
+        size_of_entry(e, h2, &rows[1], &columns[1]);
+        if (rows[0] == rows[1] && columns[0] == columns[1]) return LK_OK;
         return lk_error(LK_ESHAPE, "%s: module '%s': hada_w1 gives a matrix of %lld x %lld, hada_w2 one of %lld x %lld; they are multiplied element by element", f->path, e->name,
-                        (long long)a1->d[0], (long long)b1->d[1], (long long)a2->d[0], (long long)b2->d[1]);
+                        (long long)rows[0], (long long)columns[0], (long long)rows[1], (long long)columns[1]);
     }
-    LK_TRY(check_whole_or_product(f, e, LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B));
-    return check_whole_or_product(f, e, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B);
+    LK_TRY(check_factor(f, e, k1));
+    return check_factor(f, e, k2);
 }
 
 /* The split that explains every module's factors. Kernels of 1, 3 and 5 a side are tried: a product does not tell its kernel. */
 static bool explains(const lk_lora_part *p, int factor) {
     int64_t a, b, c, d, m, n;
-    size_of_pair(p, LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, &a, &c);
-    size_of_pair(p, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, &b, &d);
+    size_of(p->t, k1, &a, &c);
+    size_of(p->t, k2, &b, &d);
     split(a * b, factor, &m, &n);
     if (m != a) return false;
     for (int side = 1; side <= 5; side += 2) {
@@ -169,8 +221,9 @@ static bool explains(const lk_lora_part *p, int factor) {
 }
 
 void lk_lycoris_factor(const lk_lora_file *f, int *factor, bool *both) {
-    *factor = -1;
-    *both = false;
+    *factor = f->built && f->built->factor ? f->built->factor : -1;
+    *both = f->built && f->built->both;
+    if (f->built) return;
     for (int i = 0; i < f->n; i++) *both |= f->part[i].t[LK_SLOT_K1A].x != NULL;
     for (int candidate = 0; candidate <= 1024; candidate++) {
         int i = 0, tried = candidate < 2 ? -1 : candidate;

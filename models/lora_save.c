@@ -10,6 +10,7 @@ static const struct { lk_lora_format format; const char *name; } formats[] = {
 const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
     [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" },
     [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
+    [LK_SLOT_H1T] = { "hada_t1", "hada_t1" }, [LK_SLOT_H2T] = { "hada_t2", "hada_t2" }, [LK_SLOT_K2T] = { "lokr_t2", "lokr_t2" },
     [LK_SLOT_K1] = { "lokr_w1", "lokr_w1" }, [LK_SLOT_K1A] = { "lokr_w1_a", "lokr_w1_a" }, [LK_SLOT_K1B] = { "lokr_w1_b", "lokr_w1_b" },
     [LK_SLOT_K2] = { "lokr_w2", "lokr_w2" }, [LK_SLOT_K2A] = { "lokr_w2_a", "lokr_w2_a" }, [LK_SLOT_K2B] = { "lokr_w2_b", "lokr_w2_b" },
     [LK_SLOT_DIFF] = { "diff", "diff" } };
@@ -35,8 +36,10 @@ static json_t *saved_modules(const lk_lora_file *f) {
 }
 
 static json_t *lycoris_config(const lk_lora_file *f, json_t *targets, json_t *ranks, json_t *alphas) {
+    bool tucker = f->built && f->built->tucker;
+    for (int i = 0; i < f->n; i++) tucker |= f->part[i].t[LK_SLOT_H1T].x || f->part[i].t[LK_SLOT_K2T].x;
     json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", f->kind == LK_LOHA ? "LOHA" : f->kind == LK_FULL ? "FULL" : "LOKR", "r", f->part[0].r, "alpha",
-                               number(f->part[0].alpha), "rank_dropout", 0.0, "module_dropout", 0.0, "use_effective_conv2d", 0, "inference_mode", 1, "init_weights", 1, "task_type",
+                               number(f->part[0].alpha), "rank_dropout", 0.0, "module_dropout", 0.0, "use_effective_conv2d", tucker, "inference_mode", 1, "init_weights", 1, "task_type",
                                "base_model_name_or_path", "modules_to_save", saved_modules(f), "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
     int factor;
     bool both;
@@ -200,7 +203,7 @@ lk_err lk_adapter_save(lk_adapter *a, lk_exec *exec, const char *path) { return 
 /* The graph of the modules joined last: no executor is named. */
 lk_err lk_adapter_save_config(lk_adapter *a, const char *path) {
     if (!a->n) return lk_error(LK_ESTATE, "%s: not written: the adapter joined no module (build the model with it first; do its targets match?)", path);
-    lk_lora_file f = { .kind = a->config.kind, .part = lk_xcalloc((size_t)a->n, sizeof *f.part), .saved = lk_xcalloc((size_t)a->n_copies + 1, sizeof *f.saved) };
+    lk_lora_file f = { .kind = a->config.kind, .built = &a->config, .part = lk_xcalloc((size_t)a->n, sizeof *f.part), .saved = lk_xcalloc((size_t)a->n_copies + 1, sizeof *f.saved) };
     for (int i = 0; i < a->n; i++)
         if (a->module[i].g == a->module[a->n - 1].g) f.part[f.n++] = (lk_lora_part){ .name = a->module[i].name, .r = a->module[i].r, .alpha = a->module[i].alpha };
     for (int i = 0; i < a->n_copies; i++) if (a->copies[i].g == a->module[a->n - 1].g) f.saved[f.n_saved++].name = a->copies[i].name;
