@@ -56,11 +56,11 @@ typedef enum { LK_FORMAT_PEFT, LK_FORMAT_DIFFUSERS, LK_FORMAT_KOHYA, LK_FORMAT_K
 lk_err lk_adapter_save_as(lk_adapter *, lk_exec *, const char *path, lk_lora_format, const char *component);
 /* adapter_config.json as PEFT reads it, beside a file written by lk_adapter_save. */
 lk_err lk_adapter_save_config(lk_adapter *, const char *path);
-/* PEFT, diffusers or kohya file (by its keys). Every key must find its module, every module its pair; shapes, rank and
+/* PEFT, diffusers or kohya file (by its keys); kohya's fused FLUX matrices come apart into diffusers' modules. Every key must find its module, every module its pair; shapes, rank and
  * alpha must agree with what was built (lk_adapter_inspect makes the config that does). */
 lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
 /* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. Kohya's targets keep their
- * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming. */
+ * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming; those of its FLUX files are diffusers' names. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
 /* Adds weight * scale * B A to the base weights in `to` (params of the same names, copied by lk_weights_set, not bound);
  * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes; modules_to_save replace the base's (weight 1 only). */

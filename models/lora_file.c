@@ -35,12 +35,12 @@ static lk_err check_shapes(const lk_lora_file *f, const lk_lora_part *p) {
 }
 
 static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
-    lk_lora_part whole, *p = &whole;
+    lk_lora_part *p = &f->part[f->n++];
+    lk_lora_array *m = &p->t[LK_SLOT_MAGNITUDE];
     *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
     LK_TRY(check_shapes(f, p));
-    LK_TRY(lk_lora_flux_split(f, p, &f->part[f->n]));
-    f->n += lk_lora_flux_parts(p->name);
+    if (m->x) m->s = p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(1, lk_numel(m->s), 1, 1) : LK_SHAPE(lk_numel(m->s));      /* kohya's is a column */
     return LK_OK;
 }
 
@@ -54,9 +54,7 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     lk_lora_entries e;
     *out = NULL;
     LK_TRY(lk_lora_entries_open(path, &e));
-    int n = 0;
-    for (int i = 0; i < e.n; i++) n += lk_lora_flux_parts(e.e[i].name);
-    lk_lora_file *f = new_file(path, e.kind, n, component_of(&e, e.arena));
+    lk_lora_file *f = new_file(path, e.kind, e.n, component_of(&e, e.arena));
     lk_err err = LK_OK;
     f->base = lk_st_meta(e.st, LK_BASE_KEY) ? lk_strdup(f->arena, lk_st_meta(e.st, LK_BASE_KEY)) : NULL;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);

@@ -29,7 +29,7 @@ typedef struct {
     int layers; uint64_t attended;    /* after resolving: layers a block, and the up blocks that have attention (SGM's numbering needs both) */
 } lk_lora_file;
 
-/* Any format lk_adapter_load reads, and kohya's FLUX files, whose fused matrices come apart into diffusers' modules. */
+/* Any format lk_adapter_load reads. */
 lk_err lk_lora_file_read(const char *path, lk_lora_file **);
 void   lk_lora_file_free(lk_lora_file *);
 /* The values of a built adapter. */

@@ -1,5 +1,5 @@
 /* Kohya's FLUX adapters carry the original code's block names, where query, key and value (and in single blocks the MLP's first layer) are
- * one fused matrix. Reading splits each into diffusers' modules: A is common to them, B is cut by rows. Writing joins them again: a common A stays
+ * one fused matrix. Reading splits each into diffusers' modules: A is common to them, B (of LoHa Wa, of a full difference all) is cut by rows. Writing joins them again: a common A stays
  * one, different As are stacked and B becomes block-diagonal (its rank the sum), a part that is not adapted gets rows of zeros. */
 #include "models/lora_internal.h"
 #include <stdio.h>
@@ -33,31 +33,62 @@ static int row_of(const char *name, int *block) {
     return -1;
 }
 
-int lk_lora_flux_parts(const char *name) {
-    int block, row = row_of(name, &block), n = 0;
-    if (row < 0) return 1;
+/* ---- splitting --------------------------------------------------------------------------------------------------------------- */
+
+static int parts_of(int row) {
+    int n = 0;
     while (n < 5 && rows[row].to[n]) n++;
     return n;
 }
 
-static lk_lora_part cut(const lk_lora_part *whole, const char *name, int64_t first, int64_t n) {
-    lk_lora_part p = { .name = name, .r = whole->r, .alpha = whole->alpha };
-    p.t[LK_SLOT_A] = whole->t[LK_SLOT_A];
-    p.t[LK_SLOT_B] = (lk_lora_array){ LK_SHAPE(n, whole->r), whole->t[LK_SLOT_B].x + first * whole->r };
-    if (whole->t[LK_SLOT_MAGNITUDE].x) p.t[LK_SLOT_MAGNITUDE] = (lk_lora_array){ LK_SHAPE(n), whole->t[LK_SLOT_MAGNITUDE].x + first };
-    return p;
+/* n rows of a tensor of the file, from `first`; nothing is copied. */
+static const lk_tensor *rows_from(lk_arena *arena, const lk_tensor *t, int64_t first, int64_t n) {
+    lk_tensor *cut = lk_alloc(arena, sizeof *cut);
+    size_t row = t->bytes / (size_t)t->d[0];
+    *cut = *t;
+    cut->d[0] = n;
+    cut->numel = t->numel / t->d[0] * n;
+    cut->data = (const char *)t->data + (size_t)first * row;
+    cut->bytes = (size_t)n * row;
+    return cut;
 }
 
-lk_err lk_lora_flux_split(lk_lora_file *f, const lk_lora_part *whole, lk_lora_part *out) {
-    int block, row = row_of(whole->name, &block), n = lk_lora_flux_parts(whole->name);
-    if (row < 0) { *out = *whole; return LK_OK; }
-    f->component = "transformer";
-    if (!whole->t[LK_SLOT_B].x) return lk_error(LK_EINPUT, "%s: '%s': LoHa and LoKr of fused matrices cannot be split", f->path, whole->name);
-    int64_t all = whole->t[LK_SLOT_B].s.d[0], width = n == 1 ? all : whole->t[LK_SLOT_A].s.d[1], last = all - (n - 1) * width;
+/* The slots whose first axis is the fused matrix's rows. */
+static bool has_rows(int slot) { return slot == LK_SLOT_B || slot == LK_SLOT_MAGNITUDE || slot == LK_SLOT_H1A || slot == LK_SLOT_H2A || slot == LK_SLOT_DIFF; }
+
+static lk_err split(const lk_lora_entries *f, const lk_lora_entry *whole, int row, int block, lk_lora_entry *out) {
+    const lk_tensor *up = whole->t[f->kind == LK_FULL ? LK_SLOT_DIFF : f->kind == LK_LOHA ? LK_SLOT_H1A : LK_SLOT_B];
+    const lk_tensor *down = whole->t[f->kind == LK_FULL ? LK_SLOT_DIFF : f->kind == LK_LOHA ? LK_SLOT_H1B : LK_SLOT_A];
+    if (f->kind == LK_LOKR || whole->t[LK_SLOT_H1T]) return lk_error(LK_EINPUT, "%s: '%s': LoKr and Tucker forms of fused matrices cannot be split", f->path, whole->name);
+    int n = parts_of(row);
+    int64_t all = up->d[0], width = n == 1 ? all : down->d[1], last = all - (n - 1) * width;
     if (last < 1 || (n == 3 && last != width))
         return lk_error(LK_ESHAPE, "%s: '%s' has %lld rows over %lld columns; %d matrices of that width are fused in it", f->path, whole->name, (long long)all, (long long)width, n);
-    for (int i = 0; i < n; i++)
-        out[i] = cut(whole, lk_fmt(f->arena, "%s.%d.%s", rows[row].ours, block, rows[row].to[i]), i * width, i < n - 1 ? width : last);
+    for (int k = 0; k < LK_SLOT_COUNT; k++)
+        if (has_rows(k) && whole->t[k] && (whole->t[k]->rank < 1 || whole->t[k]->d[0] != all))
+            return lk_error(LK_ESHAPE, "%s: '%s' has not the %lld rows of its fused matrix", f->path, whole->t[k]->name, (long long)all);
+    for (int i = 0; i < n; i++) {
+        out[i] = *whole;
+        out[i].name = lk_fmt(f->arena, "%s.%d.%s", rows[row].ours, block, rows[row].to[i]);
+        for (int k = 0; k < LK_SLOT_COUNT; k++) if (has_rows(k) && whole->t[k]) out[i].t[k] = rows_from(f->arena, whole->t[k], i * width, i < n - 1 ? width : last);
+    }
+    return LK_OK;
+}
+
+lk_err lk_lora_flux_split(lk_lora_entries *f) {
+    int n = 0, block, row;
+    for (int i = 0; i < f->n; i++) n += (row = row_of(f->e[i].name, &block)) < 0 ? 1 : parts_of(row);
+    lk_lora_entry *e = lk_alloc(f->arena, (size_t)n * sizeof *e + 1);
+    n = 0;
+    for (int i = 0; i < f->n; i++) {
+        row = row_of(f->e[i].name, &block);
+        if (row < 0) { e[n++] = f->e[i]; continue; }
+        LK_TRY(split(f, &f->e[i], row, block, e + n));
+        n += parts_of(row);
+        f->component = "transformer.";
+    }
+    f->e = e;
+    f->n = n;
     return LK_OK;
 }
 
@@ -133,15 +164,13 @@ lk_err lk_lora_flux_join(const lk_lora_file *f, lk_arena *arena, lk_lora_file *o
     for (int i = 0; i < f->n; i++) {
         const lk_lora_part *parts[5] = { NULL };
         bool earlier = false;
-        int n = 0;
         for (int k = 0; k < f->n; k++) {
             if (at[k].row != at[i].row || at[k].block != at[i].block) continue;
             earlier |= k < i;
             parts[at[k].slot] = &f->part[k];
         }
         if (earlier) continue;                                             /* its matrix was joined when the first of them came */
-        while (n < 5 && rows[at[i].row].to[n]) n++;
-        LK_TRY(join(f, arena, at[i], parts, n, &out->part[out->n++]));
+        LK_TRY(join(f, arena, at[i], parts, parts_of(at[i].row), &out->part[out->n++]));
     }
     return LK_OK;
 }

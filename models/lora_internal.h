@@ -70,9 +70,8 @@ void   lk_lycoris_delta(lk_lora_kind, const lk_lora_part *, double scale, double
 void   lk_lycoris_size(lk_lora_kind, const lk_lora_part *, int64_t *rows, int64_t *columns);
 lk_err lk_lycoris_check(const lk_lora_entries *, lk_lora_entry *);
 void   lk_lycoris_factor(const lk_lora_file *, int *factor, bool *both);
-/* lora_flux.c. How many modules a part of kohya's FLUX names stands for (1: any other name), and these. */
-int    lk_lora_flux_parts(const char *name);
-lk_err lk_lora_flux_split(lk_lora_file *, const lk_lora_part *whole, lk_lora_part *out);
+/* lora_flux.c. Every checked entry under one of kohya's FLUX names becomes those of the modules fused in it, under their own names. */
+lk_err lk_lora_flux_split(lk_lora_entries *);
 /* The other way: parts under the fused names ("double_blocks.7.img_attn_qkv"), in `arena`. */
 lk_err lk_lora_flux_join(const lk_lora_file *, lk_arena *, lk_lora_file *out);
 /* PEFT's config of a file (lora_save.c). */

@@ -187,7 +187,7 @@ static lk_err read_entries(lk_lora_entries *f) {
         LK_TRY(find_alpha(f, &f->e[i]));
         if (!f->e[i].r) rank_of_whole(f, &f->e[i]);
     }
-    return LK_OK;
+    return lk_lora_flux_split(f);
 }
 
 lk_err lk_lora_entries_open(const char *path, lk_lora_entries *f) {
