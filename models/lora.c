@@ -3,6 +3,8 @@
  *   LoRA, rsLoRA   y + s B(A(drop(x)))                       s = alpha / r (rsLoRA: alpha / sqrt r), times the adapter's weight
  *   DoRA           m / ||W + s BA|| (W x + s B A x) + bias     the norm per output row, detached from the gradient (Liu et al. 2024, section 4.3)
  *
+ *   lora_bias      y + s (B(A(x)) + b)
+ *
  * A convolution's A has its kernel, stride and padding; B is 1x1. In a convolution of several groups A sees all channels and B is grouped, as PEFT has it
  * (A [r, C, kh, kw], B [O, r / groups, 1, 1]): that delta is no weight of the convolution, so it cannot be merged. Several adapters add their branches to the same base output.
  * An adapter may join several graphs; a module met twice in one graph has one set of params. */
@@ -121,6 +123,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     if (a->config.kind == LK_FULL) { m.r = 1; m.alpha = 1; }
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
     if (a->config.kind < LK_LOHA && m.r % groups) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d is not divisible by the convolution's %d groups", name, m.r, groups); return NULL; }
+    if (a->config.lora_bias && a->config.kind > LK_RSLORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA and rsLoRA have a bias of B (lora_bias)", name); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
     lk_lora_shapes(&a->config, s, groups, m.r, shapes);
     for (int i = 0; i < LK_SLOT_COUNT; i++) m.t[i] = shapes[i].rank ? adapter_param(g, a, name, lk_lora_leaves[i].peft, shapes[i]) : LK_NONE;
@@ -197,7 +200,8 @@ static lk_val times_scale(lk_graph *g, const lk_adapter *a, const lk_lora_module
     return lk_ok(a->weight) ? lk_mul(g, branch, lk_scale(g, a->weight, s)) : lk_scale(g, branch, s);
 }
 
-static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv) { return conv ? lk_conv2d(g, x, w, LK_NONE, *conv) : lk_linear(g, x, w, LK_NONE); }
+static lk_val apply(lk_graph *g, lk_val x, lk_val w, lk_val bias, const lk_conv *conv) { return conv ? lk_conv2d(g, x, w, bias, *conv) : lk_linear(g, x, w, bias); }
+static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv) { return apply(g, x, w, LK_NONE, conv); }
 
 /* Norm of each output row of W + s BA, shaped as the magnitude is; a constant to the gradient. In groups PEFT reads B [O, r / groups] as [O / groups, r],
  * whose product with A has as many values as W: no norm of the delta that is applied, but what its DoRA adapters were trained with. */
@@ -228,7 +232,7 @@ static bool replaces(const lk_adapter *a, lk_val sum, lk_val y) {
 }
 static lk_val replaced(lk_graph *g, const lk_lora_module *m, lk_val x, lk_val w, lk_val bias, const lk_conv *conv) {
     lk_val all = lk_add(g, w, m->t[LK_SLOT_DIFF]);
-    return conv ? lk_conv2d(g, x, all, bias, *conv) : lk_linear(g, x, all, bias);
+    return apply(g, x, all, bias, conv);
 }
 /* LoHa, LoKr and full differences have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
@@ -239,8 +243,8 @@ static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_
     lk_conv down = conv ? *conv : (lk_conv){ 0 }, up = { .stride = { 1, 1 }, .groups = m->groups };
     down.groups = 1;
     lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv ? &down : NULL)), conv != NULL);
-    lk_val low_rank = times_scale(g, a, m, apply_weight(g, h, m->t[LK_SLOT_B], conv ? &up : NULL));
-    return a->config.kind == LK_DORA ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
+    lk_val low_rank = times_scale(g, a, m, apply(g, h, m->t[LK_SLOT_B], m->t[LK_SLOT_BIAS], conv ? &up : NULL));
+    return lk_lora_is_dora(a->config.kind) ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
 }
 
 static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, const lk_conv *conv) {
@@ -330,7 +334,7 @@ static lk_err init_gaussian(lk_exec *exec, const lk_lora_module *m, uint64_t see
 static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed, bool gaussian) {
     if (slot == LK_SLOT_A && gaussian) return init_gaussian(exec, m, seed);
     if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m);
-    if (slot == LK_SLOT_B || slot == LK_SLOT_DIFF || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
+    if (slot == LK_SLOT_B || slot == LK_SLOT_BIAS || slot == LK_SLOT_DIFF || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
     return init_kaiming(exec, m, slot, seed);
 }
 

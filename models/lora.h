@@ -4,9 +4,9 @@
 #define LK_LORA_H
 #include "models/nn.h"
 
-/* DoRA: Liu et al. 2024, norm detached; LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
+/* DoRA: Liu et al. 2024, norm detached (rsDoRA: with rsLoRA's scale); LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
  * (LyCORIS' "full"), so that full fine-tuning joins and leaves a model as the others do. */
-typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_LOHA, LK_LOKR, LK_FULL } lk_lora_kind;
+typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_RSDORA, LK_LOHA, LK_LOKR, LK_FULL } lk_lora_kind;
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
@@ -20,6 +20,7 @@ typedef struct {
     /* per-module overrides, NULL-ended names matched like targets */
     const char *const *rank_names; const int *rank_values;
     const char *const *alpha_names; const double *alpha_values;
+    bool lora_bias;                   /* LoRA, rsLoRA: B has a bias, scaled as the branch (PEFT's lora_bias) */
     int factor; bool both;            /* LoKr: LyCORIS' factor (0: any) and decompose_both */
     bool tucker;                      /* LoHa, LoKr: products of convolutions with kernels beyond 1x1 have a core (LyCORIS' use_tucker, PEFT's use_effective_conv2d) */
     /* Whole modules trained and kept beside the low-rank branches, NULL-ended (PEFT's): "conv_in" means the module of that name or ending, and
@@ -36,7 +37,7 @@ void        lk_adapter_weight(lk_adapter *, lk_val weight);   /* multiplies the 
 void        lk_adapter_set_base(lk_adapter *, const lk_st *base);
 int         lk_adapter_modules(const lk_adapter *);           /* after building: 0 means no target matched (an error to train) */
 const lk_lora_config *lk_adapter_config(const lk_adapter *);
-/* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude]; then those of modules_to_save). */
+/* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude][, B's bias]; then those of modules_to_save). */
 int         lk_adapter_params(const lk_adapter *, const lk_graph *, const lk_val **);
 /* Called by lk_nn_linear / lk_nn_conv2d: y = base output; returns y with every adapter's branch added. */
 lk_val lk_adapter_linear(const lk_net *, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y);
@@ -62,7 +63,7 @@ lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
 /* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. Kohya's targets keep their
  * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming; those of its FLUX files are diffusers' names. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
-/* Adds weight * scale * B A to the base weights in `to` (params of the same names, copied by lk_weights_set, not bound);
+/* Adds weight * scale * B A to the base weights in `to`, B's bias likewise to their biases (params of the same names, copied by lk_weights_set, not bound);
  * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes; modules_to_save replace the base's (weight 1 only). */
 lk_err lk_adapter_merge(const lk_adapter *, lk_exec *from, double weight, lk_exec *to);
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return c->kind == LK_RSLORA ? alpha / __builtin_sqrt((double)r) : alpha / r; }
+double lk_lora_scale(const lk_lora_config *c, int r, double alpha) { return lk_lora_is_rs(c->kind) ? alpha / __builtin_sqrt((double)r) : alpha / r; }
 double lk_lora_file_scale(const lk_lora_file *f, const lk_lora_part *p) { return lk_lora_scale(&(lk_lora_config){ .kind = f->kind }, p->r, p->alpha); }
 
 int lk_lora_part_groups(const lk_lora_part *p) { return p->t[LK_SLOT_B].x ? (int)(p->r / p->t[LK_SLOT_B].s.d[1]) : 1; }
@@ -60,6 +60,11 @@ lk_err lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double w
     }
     free(d);
     return LK_OK;
+}
+
+void lk_lora_part_merge_bias(const lk_lora_file *f, const lk_lora_part *p, double weight, float *bias) {
+    const lk_lora_array *b = &p->t[LK_SLOT_BIAS];
+    for (int64_t i = 0; i < lk_numel(b->s); i++) bias[i] = (float)(bias[i] + weight * lk_lora_file_scale(f, p) * b->x[i]);
 }
 
 /* ---- rank r ------------------------------------------------------------------------------------------------------------------ */
@@ -145,6 +150,12 @@ static void keep_saved(const lk_lora_file *f, lk_lora_file *out) {
     }
 }
 
+/* A bias of zeros for a part whose B has one. */
+static void set_bias(lk_lora_file *f, lk_lora_part *p) {
+    p->t[LK_SLOT_BIAS] = (lk_lora_array){ LK_SHAPE(p->t[LK_SLOT_B].s.d[0]), lk_alloc(f->arena, (size_t)p->t[LK_SLOT_B].s.d[0] * sizeof(float) + 1) };
+}
+static bool has_bias(const lk_lora_file *f) { return f->n && f->part[0].t[LK_SLOT_BIAS].x; }
+
 /* B = Qb Rb and A' = Qa Ra: the SVD of the small Rb Ra' gives that of BA. x is [rows, r]; q replaces it, upper is [r, r]. */
 static lk_err thin_qr(double *x, int64_t rows, int64_t r, double *upper) {
     double *tau = lk_xcalloc((size_t)r, sizeof *tau);
@@ -177,6 +188,12 @@ static lk_err small_svd(const lk_lora_file *f, const lk_lora_part *from, lk_lora
     return err;
 }
 
+static void keep_bias(const lk_lora_file *f, const lk_lora_part *from, lk_lora_file *out, lk_lora_part *to) {
+    if (!from->t[LK_SLOT_BIAS].x) return;
+    set_bias(out, to);
+    lk_lora_part_merge_bias(f, from, 1, to->t[LK_SLOT_BIAS].x);
+}
+
 static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r, lk_lora_file *out, double *kept) {
     if (f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "%s: LoHa and LoKr are resized by merging them and extracting", f->path);
     LK_TRY(one_group(f, from, "resized"));
@@ -188,11 +205,13 @@ static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r
     to->name = lk_strdup(out->arena, from->name);
     if (from->r <= most) {
         set_pair(out, to, weight_shape(from), r < from->r ? r : from->r);
+        keep_bias(f, from, out, to);
         return lk_err_wrap(small_svd(f, from, to, rows, columns, kept), "%s: module '%s'", f->path, from->name);
     }
     double *delta = lk_xaligned((size_t)(rows * columns) * sizeof *delta);
     lk_lora_part_delta(f, from, delta);
     lk_err err = lk_lora_svd(out, to, delta, weight_shape(from), r, kept);
+    if (!err) keep_bias(f, from, out, to);
     free(delta);
     return err;
 }
@@ -241,6 +260,7 @@ static lk_err mix_part(lk_lora_file *out, const char *name, const lk_lora_file *
     }
     to->name = lk_strdup(out->arena, name);
     set_pair(out, to, weight_shape(first), r);
+    for (int i = 0; i < n; i++) if (has_bias(f[i]) && !to->t[LK_SLOT_BIAS].x) set_bias(out, to);
     int64_t rows, columns;
     lk_lora_part_size(to, &rows, &columns);
     for (int i = 0; i < n; i++) {
@@ -249,6 +269,7 @@ static lk_err mix_part(lk_lora_file *out, const char *name, const lk_lora_file *
         double s = weights[i] * lk_lora_file_scale(f[i], p);
         memcpy(to->t[LK_SLOT_A].x + at * columns, p->t[LK_SLOT_A].x, (size_t)(p->r * columns) * sizeof(float));
         for (int64_t row = 0; row < rows; row++) for (int k = 0; k < p->r; k++) to->t[LK_SLOT_B].x[row * r + at + k] = (float)(s * p->t[LK_SLOT_B].x[row * p->r + k]);
+        if (p->t[LK_SLOT_BIAS].x) lk_lora_part_merge_bias(f[i], p, weights[i], to->t[LK_SLOT_BIAS].x);
         at += p->r;
     }
     return LK_OK;
@@ -275,14 +296,17 @@ static void between(const lk_lora_array *a, const lk_lora_array *b, double f, fl
 static lk_err halves_part(lk_lora_file *out, const lk_lora_file *fa, const lk_lora_part *a, const lk_lora_file *fb, double f) {
     const lk_lora_part *b = part_named(fb, a->name);
     if (!b) return lk_error(LK_EINPUT, "%s: no module '%s', which %s has", fb->path, a->name, fa->path);
-    if (b->r != a->r || b->alpha != a->alpha || !lk_shape_eq(weight_shape(a), weight_shape(b)))
-        return lk_error(LK_ESHAPE, "%s: module '%s' has rank %d and alpha %g, in %s %d and %g; halves are interpolated at equal shape, rank and alpha", fb->path, a->name, b->r, b->alpha, fa->path, a->r, a->alpha);
+    if (b->r != a->r || b->alpha != a->alpha || !a->t[LK_SLOT_BIAS].x != !b->t[LK_SLOT_BIAS].x || !lk_shape_eq(weight_shape(a), weight_shape(b)))
+        return lk_error(LK_ESHAPE, "%s: module '%s' has rank %d and alpha %g, in %s %d and %g; halves are interpolated at equal shape, rank and alpha, with a bias in both or none", fb->path, a->name, b->r, b->alpha, fa->path, a->r, a->alpha);
     lk_lora_part *to = &out->part[out->n++];
     to->name = lk_strdup(out->arena, a->name);
     set_pair(out, to, weight_shape(a), a->r);
     to->alpha = a->alpha;
     between(&a->t[LK_SLOT_A], &b->t[LK_SLOT_A], f, to->t[LK_SLOT_A].x);
     between(&a->t[LK_SLOT_B], &b->t[LK_SLOT_B], f, to->t[LK_SLOT_B].x);
+    if (!a->t[LK_SLOT_BIAS].x) return LK_OK;
+    set_bias(out, to);
+    between(&a->t[LK_SLOT_BIAS], &b->t[LK_SLOT_BIAS], f, to->t[LK_SLOT_BIAS].x);
     return LK_OK;
 }
 

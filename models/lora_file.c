@@ -29,6 +29,8 @@ static lk_err check_shapes(const lk_lora_file *f, const lk_lora_part *p) {
         return lk_error(LK_ESHAPE, "%s: lora_B of '%s' has %lld values for %lld rows of rank %d: it must be a matrix or a 1x1 convolution", f->path, p->name, (long long)lk_numel(b->s), (long long)b->s.d[0], p->r);
     if (b->x && b->s.d[0] % lk_lora_part_groups(p))
         return lk_error(LK_ESHAPE, "%s: lora_B of '%s' has %lld rows, which do not split into the %d groups that its rank of %d tells", f->path, p->name, (long long)b->s.d[0], lk_lora_part_groups(p), p->r);
+    if (b->x && p->t[LK_SLOT_BIAS].x && lk_numel(p->t[LK_SLOT_BIAS].s) != b->s.d[0])
+        return lk_error(LK_ESHAPE, "%s: the bias of '%s' has %lld values; its lora_B has %lld rows", f->path, p->name, (long long)lk_numel(p->t[LK_SLOT_BIAS].s), (long long)b->s.d[0]);
     if (b->x && m->x && lk_numel(m->s) != b->s.d[0])
         return lk_error(LK_ESHAPE, "%s: the magnitude of '%s' has %lld values; its lora_B has %lld rows", f->path, p->name, (long long)lk_numel(m->s), (long long)b->s.d[0]);
     return LK_OK;

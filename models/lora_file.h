@@ -1,7 +1,8 @@
 /* An adapter as a file holds it, apart from any graph: modules with their matrices in F32. What tools convert, merge, extract and
  * resize; lk_adapter_save goes through it too. Module names are the model's own, dotted, once resolved.
  *
- * LoRA       delta = s B A                    A [r, in(, kh, kw)], B [out, r(, 1, 1)], s = alpha / r (rsLoRA: alpha / sqrt r); DoRA adds a magnitude a row
+ * LoRA       delta = s B A                    A [r, in(, kh, kw)], B [out, r(, 1, 1)], s = alpha / r (rsLoRA: alpha / sqrt r); DoRA adds a magnitude a row, lora_bias
+ *            s times a bias [out] to the output
  *            of a convolution in groups: B [out, r / groups, 1, 1], each group's rows over its own r / groups rows of A, which see all channels
  * LoHa       delta = s (W1a W1b) o (W2a W2b)  [out, r] [r, in kh kw] twice          (Hyeon-Woo et al. 2022, FedPara; LyCORIS' names)
  * LoKr       delta = s kron(W1, W2)           each whole or a product of rank r     (Edalati et al. 2022, KronA; LyCORIS' names)
@@ -12,7 +13,7 @@
 #define LK_LORA_FILE_H
 #include "models/lora.h"
 
-typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
+typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_BIAS, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
                LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_K2T, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
 typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;
@@ -51,6 +52,8 @@ void   lk_lora_part_delta(const lk_lora_file *, const lk_lora_part *, double *ou
 /* W, as a matrix, with `weight` times the delta added (DoRA: its rows brought to their magnitudes). Refused of a convolution in groups, whose weight has no
  * place for the delta. */
 lk_err lk_lora_part_merge(const lk_lora_file *, const lk_lora_part *, double weight, float *w);
+/* `weight` times the scaled bias of B added to the layer's own. */
+void   lk_lora_part_merge_bias(const lk_lora_file *, const lk_lora_part *, double weight, float *bias);
 /* Best rank-r approximation of a delta whose weight has shape `w`: A and B share the singular values' roots, alpha = r.
  * kept: its part of the squared norm. */
 lk_err lk_lora_svd(lk_lora_file *, lk_lora_part *, const double *delta, lk_shape w, int r, double *kept);

@@ -54,7 +54,7 @@ static const lk_tensor *rows_from(lk_arena *arena, const lk_tensor *t, int64_t f
 }
 
 /* The slots whose first axis is the fused matrix's rows. */
-static bool has_rows(int slot) { return slot == LK_SLOT_B || slot == LK_SLOT_MAGNITUDE || slot == LK_SLOT_H1A || slot == LK_SLOT_H2A || slot == LK_SLOT_DIFF; }
+static bool has_rows(int slot) { return slot == LK_SLOT_B || slot == LK_SLOT_MAGNITUDE || slot == LK_SLOT_BIAS || slot == LK_SLOT_H1A || slot == LK_SLOT_H2A || slot == LK_SLOT_DIFF; }
 
 static lk_err split(const lk_lora_entries *f, const lk_lora_entry *whole, int row, int block, lk_lora_entry *out) {
     const lk_tensor *up = whole->t[f->kind == LK_FULL ? LK_SLOT_DIFF : f->kind == LK_LOHA ? LK_SLOT_H1A : LK_SLOT_B];
@@ -122,18 +122,19 @@ static lk_err join(const lk_lora_file *f, lk_arena *arena, place at, const lk_lo
     for (int i = 0; i < n; i++) {
         if (!parts[i]) continue;
         if (!first) { first = parts[i]; width = first->t[LK_SLOT_A].s.d[1]; }
+        if (parts[i]->t[LK_SLOT_BIAS].x) return lk_error(LK_EINPUT, "'%s': B has a bias (lora_bias), for which kohya's files have no form", parts[i]->name);
         if (parts[i]->t[LK_SLOT_A].s.rank != 2 || parts[i]->t[LK_SLOT_A].s.d[1] != width)
             return lk_error(LK_ESHAPE, "'%s' and '%s' have inputs of different widths: not query, key and value of one stream", first->name, parts[i]->name);
         shared = shared && same_down(first, parts[i]);
         r += parts[i]->r;
         present++;
     }
-    if (f->kind == LK_DORA && present < n) return lk_error(LK_EINPUT, "DoRA of '%s' alone has no place in a fused matrix: its other modules' magnitudes are the base's", first->name);
+    if (lk_lora_is_dora(f->kind) && present < n) return lk_error(LK_EINPUT, "DoRA of '%s' alone has no place in a fused matrix: its other modules' magnitudes are the base's", first->name);
     if (shared) r = first->r;
     for (int i = 0; i < n; i++) all += rows_of(parts[i], at.row, i, width);
     float *down = lk_alloc(arena, (size_t)(r * width) * sizeof *down), *up = lk_alloc(arena, (size_t)(all * r) * sizeof *up), *magnitude = lk_alloc(arena, (size_t)all * sizeof *magnitude);
     *out = (lk_lora_part){ .name = lk_fmt(arena, "%s.%d.%s", rows[at.row].block, at.block, rows[at.row].fused), .r = r, .alpha = shared ? first->alpha : r };
-    if (!shared && f->kind == LK_RSLORA) out->alpha = __builtin_sqrt((double)r);                       /* alpha / sqrt r = 1, the scales go into B */
+    if (!shared && lk_lora_is_rs(f->kind)) out->alpha = __builtin_sqrt((double)r);                       /* alpha / sqrt r = 1, the scales go into B */
     int64_t row = 0;
     for (int i = 0; i < n; i++) {
         const lk_lora_part *p = parts[i];
@@ -150,7 +151,7 @@ static lk_err join(const lk_lora_file *f, lk_arena *arena, place at, const lk_lo
     }
     out->t[LK_SLOT_A] = (lk_lora_array){ LK_SHAPE(r, width), down };
     out->t[LK_SLOT_B] = (lk_lora_array){ LK_SHAPE(all, r), up };
-    if (f->kind == LK_DORA) out->t[LK_SLOT_MAGNITUDE] = (lk_lora_array){ LK_SHAPE(all), magnitude };
+    if (lk_lora_is_dora(f->kind)) out->t[LK_SLOT_MAGNITUDE] = (lk_lora_array){ LK_SHAPE(all), magnitude };
     return LK_OK;
 }
 lk_err lk_lora_flux_join(const lk_lora_file *f, lk_arena *arena, lk_lora_file *out) {

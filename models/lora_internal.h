@@ -43,13 +43,19 @@ typedef struct {
     struct { const char *name; const lk_tensor *t; } *saved; int n_saved;      /* keys that are no part of a LoRA: modules_to_save's, once placed */
     const char *component;                    /* "unet." or "" */
     lk_lora_kind kind;
-    bool peft, kohya, rslora, dora;
+    bool peft, kohya, rslora, dora, bias;
     json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
     const char *config_prefix;                /* of its keys: "" or "unet." */
 } lk_lora_entries;
 lk_err lk_lora_entries_open(const char *path, lk_lora_entries *);
 void   lk_lora_entries_close(lk_lora_entries *);
-/* How a slot's tensor is called behind the module's name. */
+/* lora_options.c. The config is found and its options checked; then alpha (and the rank, where the shapes do not tell) of each entry. */
+lk_err lk_lora_config_read(lk_lora_entries *);
+const json_t *lk_lora_config_value(const lk_lora_entries *, const char *key);     /* NULL: absent or null */
+lk_err lk_lora_find_scale(const lk_lora_entries *, lk_lora_entry *);
+/* Whether a key of rank_pattern or alpha_pattern means the module (lora_pattern.c). */
+lk_err lk_lora_pattern_match(const char *key, const char *module, bool *met);
+/* How a slot's tensor is called behind the module's name; kohya NULL: no such thing there. */
 typedef struct { const char *peft, *kohya; } lk_lora_leaf;
 extern const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT];
 /* lora_saved.c: modules_to_save. */
@@ -78,6 +84,8 @@ lk_err lk_lora_flux_join(const lk_lora_file *, lk_arena *, lk_lora_file *out);
 json_t *lk_lora_config_json(const lk_lora_file *, double dropout);
 
 double lk_lora_scale(const lk_lora_config *, int r, double alpha);
+static inline bool lk_lora_is_rs(lk_lora_kind k) { return k == LK_RSLORA || k == LK_RSDORA; }
+static inline bool lk_lora_is_dora(lk_lora_kind k) { return k == LK_DORA || k == LK_RSDORA; }
 int    lk_lora_layers_after(int layers, const char *module);     /* adapter.layers once this module was met */
 /* Whether a target's or file's spelling means the module: the dotted name itself (whole_name) or a suffix of it after a '.', or kohya's
  * underscored name, in diffusers' or SGM's numbering (layers > 0). */

@@ -5,21 +5,20 @@
  * with file and key.
  *
  * alpha: kohya stores one tensor a module; diffusers a JSON in the header, else alpha is the rank; PEFT adapter_config.json
- * beside the file, and our files carry the same JSON in the header. */
+ * beside the file, and our files carry the same JSON in the header (lora_options.c). */
 #include "models/lora_internal.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The end of a key says what it holds; `kohya`: alpha is in tensors. */
 static const struct { const char *end; int slot; bool kohya; } endings[] = {
-    { ".lora_A.weight", LK_SLOT_A }, { ".lora_B.weight", LK_SLOT_B }, { ".lora.down.weight", LK_SLOT_A }, { ".lora.up.weight", LK_SLOT_B },
+    { ".lora_A.weight", LK_SLOT_A }, { ".lora_B.weight", LK_SLOT_B }, { ".lora_B.bias", LK_SLOT_BIAS }, { ".lora.down.weight", LK_SLOT_A }, { ".lora.up.weight", LK_SLOT_B },
     { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".alpha", LK_SLOT_ALPHA, true },
     { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
     { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B },
     { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".hada_t1", LK_SLOT_H1T }, { ".hada_t2", LK_SLOT_H2T }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
     { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".lokr_t2", LK_SLOT_K2T }, { ".diff", LK_SLOT_DIFF } };
-static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude" };
+static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude", [LK_SLOT_BIAS] = "bias" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
 
@@ -63,6 +62,7 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
         f->kohya |= endings[i].kohya;
         if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot == LK_SLOT_DIFF ? LK_FULL : endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
+        f->bias |= endings[i].slot == LK_SLOT_BIAS;
         return LK_OK;
     }
     f->saved[f->n_saved].name = without_prefix(f, t->name);
@@ -74,7 +74,7 @@ static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
     if (f->kind >= LK_LOHA) return lk_lycoris_check(f, e);
     const lk_tensor *a = e->t[LK_SLOT_A], *b = e->t[LK_SLOT_B];
     if (!a || !b) {
-        const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_MAGNITUDE];
+        const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_BIAS] ? e->t[LK_SLOT_BIAS] : e->t[LK_SLOT_MAGNITUDE];
         return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, slot_names[a ? LK_SLOT_B : LK_SLOT_A], e->name, have->name);
     }
     bool grouped = a->rank == 4 && b->rank == 4 && b->d[1] > 0 && a->d[0] % b->d[1] == 0;     /* of a convolution in groups: [out, rank / groups, 1, 1] */
@@ -84,85 +84,8 @@ static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
     if (a->d[0] > 1 << 20) return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld; at most 1048576 is allowed", f->path, a->name, (long long)a->d[0]);
     e->r = (int)a->d[0];
     if (f->dora && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector, others of the file do (DoRA)", f->path, e->name);
+    if (f->bias && !e->t[LK_SLOT_BIAS]) return lk_error(LK_EINPUT, "%s: module '%s' has no lora_B.bias, others of the file do (lora_bias)", f->path, e->name);
     return LK_OK;
-}
-
-/* ---- alpha ---------------------------------------------------------------------------------------------------------------- */
-
-static const json_t *config_value(const lk_lora_entries *f, const char *key) {
-    char name[128];
-    if (!f->config || strlen(f->config_prefix) + strlen(key) >= sizeof name) return NULL;
-    strcpy(name, f->config_prefix);
-    strcat(name, key);
-    const json_t *v = json_object_get(f->config, name);
-    return json_is_null(v) ? NULL : v;
-}
-
-/* Options of PEFT that would change the result and that we do not build. */
-static lk_err check_config(const lk_lora_entries *f) {
-    static const char *const must_be_false[] = { "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora" };
-    static const char *const must_be_absent[] = { "trainable_token_indices", "layer_replication", "target_parameters", "alora_invocation_tokens", "arrow_config" };
-    for (size_t i = 0; i < sizeof must_be_false / sizeof *must_be_false; i++)
-        if (json_is_true(config_value(f, must_be_false[i]))) return lk_error(LK_EINPUT, "%s: its config says %s = true, which is not implemented", f->path, must_be_false[i]);
-    for (size_t i = 0; i < sizeof must_be_absent / sizeof *must_be_absent; i++)
-        if (config_value(f, must_be_absent[i])) return lk_error(LK_EINPUT, "%s: its config gives %s, which is not implemented", f->path, must_be_absent[i]);
-    const char *type = json_string_value(config_value(f, "peft_type")), *bias = json_string_value(config_value(f, "bias"));
-    const char *want = f->kind == LK_LOHA ? "LOHA" : f->kind == LK_LOKR ? "LOKR" : f->kind == LK_FULL ? "FULL" : "LORA";
-    if (type && strcmp(type, want)) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; its keys are of %s", f->path, type, want);
-    if (bias && strcmp(bias, "none")) return lk_error(LK_EINPUT, "%s: its config says bias = %s; only none is implemented", f->path, bias);
-    return LK_OK;
-}
-
-static lk_err read_config(lk_lora_entries *f) {
-    const char *ours = lk_st_meta(f->st, "adapter_config"), *theirs = lk_st_meta(f->st, "lora_adapter_metadata");
-    f->config_prefix = "";
-    if (f->peft && ours) LK_TRY(lk_json_parse(ours, strlen(ours), f->path, &f->config));
-    else if (f->peft) {
-        const char *slash = strrchr(f->path, '/');
-        char *beside = lk_fmt(f->arena, "%.*sadapter_config.json", slash ? (int)(slash - f->path + 1) : 0, f->path);
-        LK_TRY(lk_err_wrap(lk_json_load(beside, &f->config), "%s: PEFT keeps alpha in adapter_config.json beside the file", f->path));
-    } else if (!f->kohya && theirs) {
-        LK_TRY(lk_json_parse(theirs, strlen(theirs), f->path, &f->config));
-        f->config_prefix = f->component;
-    }
-    if (f->config && !json_is_object(f->config)) return lk_error(LK_EINPUT, "%s: its adapter config is not a JSON object", f->path);
-    f->rslora = json_is_true(config_value(f, "use_rslora"));
-    if (json_is_true(config_value(f, "use_dora")) != f->dora && f->config)
-        return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
-    if (f->kind < LK_LOHA) f->kind = f->dora ? LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
-    if (f->rslora && f->dora) return lk_error(LK_EINPUT, "%s: rsLoRA and DoRA together are not implemented", f->path);
-    return check_config(f);
-}
-
-/* alpha_pattern's keys are module names or their ends after a '.'. */
-static bool pattern_value(const lk_lora_entries *f, const char *pattern, const char *module, double *out) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)config_value(f, pattern), key, value)
-        if (json_is_number(value) && lk_lora_spells(key[0] == '^' ? key + 1 : key, module, 0, false)) { *out = json_number_value(value); return true; }
-    return false;
-}
-
-static lk_err find_alpha(const lk_lora_entries *f, lk_lora_entry *e) {
-    const json_t *whole = config_value(f, f->kind >= LK_LOHA ? "alpha" : "lora_alpha");
-    if (e->t[LK_SLOT_ALPHA]) {
-        if (e->t[LK_SLOT_ALPHA]->numel != 1) return lk_error(LK_ESHAPE, "%s: '%s' holds %lld numbers; expected 1", f->path, e->t[LK_SLOT_ALPHA]->name, (long long)e->t[LK_SLOT_ALPHA]->numel);
-        LK_TRY(lk_st_f64(e->t[LK_SLOT_ALPHA], &e->alpha));
-    } else if (!pattern_value(f, "alpha_pattern", e->name, &e->alpha)) {
-        if (f->peft && !json_is_number(whole)) return lk_error(LK_EINPUT, "%s: its adapter config has no %s", f->path, f->kind >= LK_LOHA ? "alpha" : "lora_alpha");
-        e->alpha = json_is_number(whole) ? json_number_value(whole) : e->r;
-    }
-    return isfinite(e->alpha) ? LK_OK : lk_error(LK_EINPUT, "%s: alpha of module '%s' is not a finite number", f->path, e->name);
-}
-
-/* LoKr with both factors whole does not show its rank. PEFT's config tells it; LyCORIS means a scale of 1, whatever alpha says. */
-static void rank_of_whole(const lk_lora_entries *f, lk_lora_entry *e) {
-    double r = json_number_value(config_value(f, "r"));
-    if (f->peft && (pattern_value(f, "rank_pattern", e->name, &r) || r) && r >= 1 && r <= 1 << 20) { e->r = (int)r; return; }
-    e->r = 1;
-    for (int slot = LK_SLOT_K1; slot <= LK_SLOT_K2; slot += LK_SLOT_K2 - LK_SLOT_K1)
-        for (int i = 0; i < 2; i++) if (e->t[slot]->d[i] > e->r) e->r = (int)e->t[slot]->d[i];
-    e->alpha = e->r;
 }
 
 /* ---- a whole file ------------------------------------------------------------------------------------------------------------ */
@@ -179,13 +102,12 @@ static lk_err read_entries(lk_lora_entries *f) {
     f->e = lk_alloc(f->arena, (size_t)n * sizeof *f->e);
     f->saved = lk_alloc(f->arena, (size_t)n * sizeof *f->saved);
     for (int i = 0; i < n; i++) LK_TRY(place_key(f, lk_st_at(f->st, i)));
-    LK_TRY(read_config(f));
-    LK_TRY(lk_lora_place_saved(f, config_value(f, "modules_to_save"), unknown_key));
+    LK_TRY(lk_lora_config_read(f));
+    LK_TRY(lk_lora_place_saved(f, lk_lora_config_value(f, "modules_to_save"), unknown_key));
     if (!f->n) return lk_error(LK_EINPUT, "%s: no module has a low-rank part", f->path);
     for (int i = 0; i < f->n; i++) {
         LK_TRY(check_pair(f, &f->e[i]));
-        LK_TRY(find_alpha(f, &f->e[i]));
-        if (!f->e[i].r) rank_of_whole(f, &f->e[i]);
+        LK_TRY(lk_lora_find_scale(f, &f->e[i]));
     }
     return lk_lora_flux_split(f);
 }
@@ -221,7 +143,7 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         alphas[i] = f.e[i].alpha;
         tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T];
     }
-    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
     for (int i = 0; i < f.n_saved; i++) saved[i].name = f.saved[i].name;
@@ -292,7 +214,7 @@ static lk_err load_module(lk_exec *exec, const lk_lora_entries *f, const lk_lora
 static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *f) {
     const lk_graph *g = lk_exec_graph(exec);
     bool *used = lk_alloc(f->arena, (size_t)f->n * sizeof *used + 1);
-    if (f->rslora != (a->config.kind == LK_RSLORA))
+    if (f->rslora != lk_lora_is_rs(a->config.kind))
         return lk_error(LK_EINPUT, "%s: %s rsLoRA; the adapter was built %s", f->path, f->rslora ? "is" : "is not", f->rslora ? "without" : "with it");
     for (int k = 0; k < a->n; k++) {
         const lk_lora_module *m = &a->module[k];

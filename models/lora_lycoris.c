@@ -45,7 +45,8 @@ void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_s
     else {
         t[LK_SLOT_A] = w.rank == 4 ? LK_SHAPE(r, w.d[1] * groups, w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
         t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r / groups, 1, 1) : LK_SHAPE(w.d[0], r);
-        if (c->kind == LK_DORA) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
+        if (c->lora_bias) t[LK_SLOT_BIAS] = LK_SHAPE(w.d[0]);
+        if (lk_lora_is_dora(c->kind)) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
     }
 }
 
@@ -180,7 +181,7 @@ static void size_of_entry(const lk_lora_entry *e, factor s, int64_t *rows, int64
 }
 
 lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
-    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
+    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE] || e->t[LK_SLOT_BIAS]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
     for (int i = 0; i < LK_SLOT_COUNT; i++) {
         lk_lora_kind kind = i == LK_SLOT_DIFF ? LK_FULL : i < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         if (e->t[i] && kind != f->kind) return lk_error(LK_EINPUT, "%s: '%s': LoHa, LoKr and full differences are mixed in one file", f->path, e->t[i]->name);

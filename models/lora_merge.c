@@ -37,6 +37,27 @@ static lk_err merge_module(const lk_adapter *a, const lk_lora_module *m, lk_exec
     lk_graph_free(g);
     return lk_err_wrap(e, "merging %s", m->name);
 }
+/* bias + weight s b; a layer without a bias has no place for it. */
+static lk_err merge_bias(const lk_adapter *a, const lk_lora_module *m, lk_exec *from, double weight, lk_exec *to) {
+    if (!lk_ok(m->t[LK_SLOT_BIAS])) return LK_OK;
+    const char *name = lk_graph_node(m->g, m->w)->name;
+    char *full = lk_xfmt("%.*s.bias", (int)(strlen(name) - strlen(".weight")), name);
+    lk_val target = lk_find(lk_exec_graph(to), full), b[2];
+    lk_graph *g = lk_graph_new();
+    lk_exec *x = NULL;
+    lk_err e = lk_ok(target) ? LK_OK : lk_error(LK_EINPUT, "merging %s: B has a bias (lora_bias), the base's layer has none", m->name);
+    for (int i = 0; i < 2; i++) b[i] = lk_input(g, i ? "b" : "bias", LK_F32, lk_shape_of(m->g, m->t[LK_SLOT_BIAS]));
+    lk_val out = lk_add(g, b[0], lk_scale(g, b[1], lk_lora_scale(&a->config, m->r, m->alpha) * weight));
+    if (!e) e = lk_exec_new(g, &out, 1, (lk_exec_opts){ 0 }, &x);
+    if (!e) e = copy_in(x, b[0], to, target);
+    if (!e) e = copy_in(x, b[1], from, m->t[LK_SLOT_BIAS]);
+    if (!e) e = lk_exec_run(x);
+    if (!e) e = copy_in(to, target, x, out);
+    lk_exec_free(x);
+    lk_graph_free(g);
+    free(full);
+    return e;
+}
 lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_exec *to) {
     const lk_graph *g = lk_exec_graph(from), *target = lk_exec_graph(to);
     for (int i = 0; i < a->n; i++) {
@@ -48,6 +69,7 @@ lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_ex
         if (!lk_ok(w)) return lk_error(LK_EINPUT, "merging: the other graph has no param %s", lk_graph_node(g, m->w)->name);
         if (!lk_shape_eq(lk_shape_of(target, w), lk_shape_of(g, m->w))) return lk_error(LK_ESHAPE, "merging: %s has another shape in the other graph", lk_graph_node(g, m->w)->name);
         LK_TRY(merge_module(a, m, from, weight, to, w));
+        LK_TRY(merge_bias(a, m, from, weight, to));
     }
     return lk_lora_copies_merge(a, from, weight, to);
 }

@@ -8,7 +8,7 @@ static const struct { lk_lora_format format; const char *name; } formats[] = {
     { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" },
     { LK_FORMAT_KOHYA_FLUX, "kohya-flux" } };
 const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
-    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" },
+    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" }, [LK_SLOT_BIAS] = { "lora_B.bias" },
     [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
     [LK_SLOT_H1T] = { "hada_t1", "hada_t1" }, [LK_SLOT_H2T] = { "hada_t2", "hada_t2" }, [LK_SLOT_K2T] = { "lokr_t2", "lokr_t2" },
     [LK_SLOT_K1] = { "lokr_w1", "lokr_w1" }, [LK_SLOT_K1A] = { "lokr_w1_a", "lokr_w1_a" }, [LK_SLOT_K1B] = { "lokr_w1_b", "lokr_w1_b" },
@@ -60,10 +60,14 @@ json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
         if (p->alpha != f->part[0].alpha) json_object_set_new(alphas, p->name, number(p->alpha));
     }
     if (f->kind >= LK_LOHA) return lycoris_config(f, targets, ranks, alphas);
-    return json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
-                     "lora_dropout", dropout, "use_rslora", f->kind == LK_RSLORA, "use_dora", f->kind == LK_DORA, "bias", "none", "fan_in_fan_out", 0,
+    bool bias = f->built && f->built->lora_bias;
+    for (int i = 0; i < f->n; i++) bias |= f->part[i].t[LK_SLOT_BIAS].x != NULL;
+    json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
+                     "lora_dropout", dropout, "use_rslora", lk_lora_is_rs(f->kind), "use_dora", lk_lora_is_dora(f->kind), "bias", "none", "fan_in_fan_out", 0,
                      "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save", saved_modules(f),
-                     "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
+                               "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
+    if (bias) json_object_set_new(config, "lora_bias", json_true());
+    return config;
 }
 
 static lk_err config_text(const lk_lora_file *f, double dropout, const char *prefix, char **text) {
@@ -106,6 +110,7 @@ static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lea
     char under[512];
     lk_lora_underscored(p->name, w->f->layers, w->f->attended, w->format == LK_FORMAT_KOHYA_SGM, under, sizeof under);
     if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
+    if (p->t[LK_SLOT_BIAS].x) return lk_error(LK_EINPUT, "module '%s': B has a bias (lora_bias), for which kohya's files have no form; write peft or diffusers", p->name);
     if (lk_lora_part_groups(p) > 1) return lk_error(LK_EINPUT, "module '%s' is LoRA on a convolution in %d groups, for which kohya's files have no form; write peft or diffusers", p->name, lk_lora_part_groups(p));
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, lk_lora_leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
     if (p->t[LK_SLOT_K1].x && p->t[LK_SLOT_K2].x && p->alpha != p->r)

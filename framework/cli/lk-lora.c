@@ -89,7 +89,7 @@ static lk_err write_adapter(const context *c, lk_lora_file *f, const char *path)
 
 /* ---- commands ------------------------------------------------------------------------------------------------------------------ */
 
-static const char *const kinds[] = { [LK_LORA] = "LoRA", [LK_RSLORA] = "rsLoRA", [LK_DORA] = "DoRA", [LK_LOHA] = "LoHa", [LK_LOKR] = "LoKr", [LK_FULL] = "full" };
+static const char *const kinds[] = { [LK_LORA] = "LoRA", [LK_RSLORA] = "rsLoRA", [LK_DORA] = "DoRA", [LK_RSDORA] = "rsDoRA", [LK_LOHA] = "LoHa", [LK_LOKR] = "LoKr", [LK_FULL] = "full" };
 
 static double norm_of_delta(const lk_lora_file *f, const lk_lora_part *p) {
     int64_t rows, columns;
@@ -182,28 +182,47 @@ static lk_err halves(context *c) {
     return err;
 }
 
+/* The tensor's values in F32, to be changed. */
+static lk_err writable(context *c, const lk_tensor *t, lk_st_item *items, bool *changed, float **values) {
+    int i = 0;
+    while (lk_st_at(c->base, i) != t) i++;
+    if (!changed[i]) {
+        float *w = lk_alloc(c->arena, (size_t)t->numel * sizeof *w);
+        LK_TRY(lk_st_f32(t, w));
+        items[i].data = w;
+        items[i].dtype = LK_ST_F32;
+        changed[i] = true;
+    }
+    *values = (float *)items[i].data;
+    return LK_OK;
+}
+
+static lk_err merge_bias(context *c, const lk_lora_file *f, const lk_lora_part *p, double weight, lk_st_item *items, bool *changed) {
+    const lk_lora_array *b = &p->t[LK_SLOT_BIAS];
+    const char *name = lk_fmt(c->arena, "%s.bias", p->name);
+    const lk_tensor *t = lk_st_find(c->base, name);
+    float *bias;
+    if (!b->x) return LK_OK;
+    if (!t || t->numel != lk_numel(b->s)) return lk_error(LK_EINPUT, "%s: B of module '%s' has a bias (lora_bias); %s has no '%s' of its size", f->path, p->name, lk_st_path(c->base), name);
+    LK_TRY(writable(c, t, items, changed, &bias));
+    lk_lora_part_merge_bias(f, p, weight, bias);
+    return LK_OK;
+}
+
 /* The delta must be of the weight's size: a 3x3 kernel on a linear weight has another. */
 static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *p, double weight, lk_st_item *items, bool *changed) {
     int64_t rows, columns;
     char *name = lk_fmt(c->arena, "%s.weight", p->name);
     const lk_tensor *t;
+    float *w;
     LK_TRY(lk_st_get(c->base, name, &t));
     lk_lora_part_size(p, &rows, &columns);
     if (lk_lora_part_groups(p) == 1 && (t->rank < 2 || t->d[0] != rows || t->numel != rows * columns))
         return lk_error(LK_ESHAPE, "%s: module '%s' is a delta of %lld x %lld; '%s' in %s has %lld rows, %lld values", f->path, p->name, (long long)rows, (long long)columns, name,
                         lk_st_path(c->base), (long long)(t->rank ? t->d[0] : 0), (long long)t->numel);
-    for (int i = 0; i < lk_st_count(c->base); i++) {
-        if (lk_st_at(c->base, i) != t) continue;
-        if (!changed[i]) {
-            float *w = lk_alloc(c->arena, (size_t)t->numel * sizeof *w);
-            LK_TRY(lk_st_f32(t, w));
-            items[i].data = w;
-            items[i].dtype = LK_ST_F32;
-            changed[i] = true;
-        }
-        LK_TRY(lk_lora_part_merge(f, p, weight, (float *)items[i].data));
-    }
-    return LK_OK;
+    LK_TRY(writable(c, t, items, changed, &w));
+    LK_TRY(lk_lora_part_merge(f, p, weight, w));
+    return merge_bias(c, f, p, weight, items, changed);
 }
 
 /* A whole module takes the place of the base's. */

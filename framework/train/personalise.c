@@ -171,9 +171,9 @@ static lk_err merged_norm(const lk_personaliser *p, double *ratio) {
     return e;
 }
 lk_err lk_personaliser_update_norm(const lk_personaliser *p, double *ratio) {
-    if (lk_adapter_config(p->adapter)->kind > LK_RSLORA) return merged_norm(p, ratio);
     const lk_val *params;
     const lk_lora_config *c = lk_adapter_config(p->adapter);
+    if (c->kind != LK_LORA || c->lora_bias) return merged_norm(p, ratio);
     int n = lk_adapter_params(p->adapter, p->g, &params);
     double update = 0, base = 0, scale = c->alpha / c->r;
     for (int i = 0; i + 1 < n && strstr(lk_graph_node(p->g, params[i])->name, ".lora_A"); i += 2) {      /* A [r, in], B [out, r] of one module */
