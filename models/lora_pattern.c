@@ -26,6 +26,8 @@ static const char *escaped(char c, bool bracket, char out[3]) {
     if (c == 'w') return bracket ? "a-zA-Z0-9_" : "[a-zA-Z0-9_]";
     if (c == 'D' && !bracket) return "[^0-9]";
     if (c == 'W' && !bracket) return "[^a-zA-Z0-9_]";
+    if (c == 's' && !bracket) return "[[:space:]]";
+    if (c == 'S' && !bracket) return "[^[:space:]]";
     if (!ispunct((unsigned char)c) || (bracket && strchr("]^-\\", c))) return NULL;
     out[0] = bracket ? c : '\\';
     out[1] = bracket ? 0 : c;

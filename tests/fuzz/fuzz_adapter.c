@@ -28,6 +28,14 @@ void fuzz_seeds(fuzz_add add, const char *dir) {
     seed(add, p, (lk_st_item[]){ { "lora_te_a.hada_w1_a", F, 2, { 4, 2 }, x }, { "lora_te_a.hada_w1_b", F, 2, { 2, 3 }, x }, { "lora_te_a.hada_w2_a", F, 2, { 4, 2 }, x }, { "lora_te_a.hada_w2_b", F, 2, { 2, 3 }, x },
                                  { "lora_te_a.alpha", F, 0, { 0 }, x } }, 5, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_a.lokr_w1", F, 2, { 2, 2 }, x }, { "lora_unet_a.lokr_w2_a", F, 2, { 3, 1 }, x }, { "lora_unet_a.lokr_w2_b", F, 2, { 1, 4 }, x }, { "lora_unet_a.alpha", F, 0, { 0 }, x } }, 4, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_a.hada_w1_a", F, 2, { 2, 3 }, x }, { "lora_unet_a.hada_w1_b", F, 2, { 2, 2 }, x }, { "lora_unet_a.hada_t1", F, 4, { 2, 2, 1, 2 }, x }, { "lora_unet_a.hada_w2_a", F, 2, { 3, 2 }, x },
+                                 { "lora_unet_a.hada_w2_b", F, 2, { 2, 4 }, x }, { "lora_unet_a.alpha", F, 0, { 0 }, x } }, 6, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_a.lokr_w1_a", F, 2, { 2, 2 }, x }, { "lora_unet_a.lokr_w1_b", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_a", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_b", F, 2, { 2, 2 }, x },
+                                 { "lora_unet_a.lokr_t2", F, 4, { 2, 2, 1, 2 }, x } }, 5, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_single_blocks_0_linear1.hada_w1_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w1_b", F, 2, { 1, 2 }, x },
+                                 { "lora_unet_single_blocks_0_linear1.hada_w2_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w2_b", F, 2, { 1, 2 }, x } }, 4, NULL);
+    seed(add, p, (lk_st_item[]){ { "base_model.model.a.g.lora_A.weight", F, 4, { 4, 2, 1, 2 }, x }, { "base_model.model.a.g.lora_B.weight", F, 4, { 6, 2, 1, 1 }, x }, { "base_model.model.a.g.lora_B.bias", F, 1, { 6 }, x } }, 3,
+         (const char *[]){ "adapter_config", "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 4, \"lora_bias\": true, \"alpha_pattern\": {\"(?:a|b)\\\\.[\\\\d.g]+?\": 3}}", NULL });
     seed(add, p, (lk_st_item[]){ { "model.diffusion_model.input_blocks.2.0.op.weight", F, 1, { 1 }, x }, { "first_stage_model.decoder.up.1.block.0.conv1.weight", F, 1, { 1 }, x },
                                  { "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight", F, 2, { 6, 2 }, x }, { "conditioner.embedders.1.model.text_projection", F, 2, { 2, 3 }, x } }, 4, NULL);
     free(p);

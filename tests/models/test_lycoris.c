@@ -168,8 +168,13 @@ TEST(half_a_module_is_refused) {
     CHECK_FAILS(lk_lora_file_read(path, &f), "lokr_w1_b of module 'lora_unet_to_q' is missing");
     write_part(path, "lora_unet_to_q.hada_w1_a", "lora_unet_to_q.lokr_w1");
     CHECK_FAILS(lk_lora_file_read(path, &f), "mixed in one file");
-    write_part(path, "lora_unet_to_q.hada_w1_a", "lora_unet_to_q.hada_t1");
-    CHECK_FAILS(lk_lora_file_read(path, &f), "Tucker forms");
+    write_part(path, "lora_unet_to_q.hada_w1_b", "lora_unet_to_q.hada_t1");
+    CHECK_FAILS(lk_lora_file_read(path, &f), "hada_w1_a of module 'lora_unet_to_q' is missing");
+    float x[16] = { 0 };
+    lk_st_item core[] = { { "lora_unet_to_q.lokr_w1", LK_ST_F32, 2, { 2, 2 }, x }, { "lora_unet_to_q.lokr_w2_a", LK_ST_F32, 2, { 2, 3 }, x }, { "lora_unet_to_q.lokr_w2_b", LK_ST_F32, 2, { 2, 3 }, x },
+                          { "lora_unet_to_q.lokr_t2", LK_ST_F32, 4, { 2, 1, 2, 2 }, x } };
+    CHECK_OK(lk_st_write(path, core, 4, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "must be a core [r, r, kh, kw] and matrices [r, ..] of one rank a module");
 }
 
 /* Full differences: a layer with W and D gives the bits of the layer with W + D in W's place, also merged and through a file; after another adapter, and

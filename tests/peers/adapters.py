@@ -13,7 +13,7 @@ try:
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
     from peft import LoraConfig, PeftModel, get_peft_model
     from safetensors import safe_open
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file, save_file
 except ImportError as e:
     print(f"skipped: {e}")
     sys.exit(0)
@@ -81,6 +81,26 @@ def whole_modules(tmp, io):
     return bad
 
 
+def every_kind(tmp):
+    """PEFT's file of each kind on the small net of make_lora_kinds.py, written again by lk-lora, loads in PEFT and gives the golden output; LyCORIS' as PEFT's too."""
+    from make_lora_kinds import KINDS, LYCORIS, OUT, Net
+    base, bad = load_file(f"{OUT}/base.safetensors"), 0
+    modules = os.path.join(tmp, "net.safetensors")
+    save_file({k: v for k, v in base.items() if k not in ("x", "target")}, modules)
+    for kind in [*KINDS, *LYCORIS]:
+        ours = os.path.join(tmp, kind, "adapter_model.safetensors")
+        os.makedirs(os.path.dirname(ours))
+        subprocess.run([TOOL, "convert", f"{OUT}/{kind}/{'adapter_model' if kind in KINDS else 'lora'}.safetensors", ours, "format=peft", "base=" + modules], check=True, stdout=subprocess.DEVNULL)
+        m = Net()
+        m.load_state_dict({k: v for k, v in base.items() if k not in ("x", "target")})
+        with torch.no_grad():
+            out, want = PeftModel.from_pretrained(m, os.path.dirname(ours)).eval()(base["x"]), load_file(f"{OUT}/{kind}/case.safetensors")["out"]
+        rel = ((out - want).norm() / want.norm()).item()
+        bad += not rel <= 1e-5
+        print(f"{'ok  ' if rel <= 1e-5 else 'FAIL'} {kind}: relative L2 error {rel:.2e}, allowed 1e-05")
+    return bad
+
+
 def main():
     torch.set_num_threads(1)
     io = load_file(os.path.join(GOLDEN, "lora_formats/io.safetensors"))
@@ -104,7 +124,7 @@ def main():
             ok = rel <= BOUND
             bad += not ok
             print(f"{'ok  ' if ok else 'FAIL'} {name}: relative L2 error {rel:.2e}, allowed {BOUND:g}")
-        bad += whole_modules(tmp, io)
+        bad += whole_modules(tmp, io) + every_kind(tmp)
     sys.exit(bad > 0)
 
 

@@ -30,6 +30,17 @@ def binary64():
         torch.set_default_dtype(F32)
 
 
+def loha_by_torch():
+    """LoHa's Tucker form as PEFT computes it, differentiated by torch. The backward pass that PEFT 0.21 has for it takes the other factor's core in the
+    gradients of hada_w1_a and hada_w2_a, which are then not its forward pass's (relative L2 distances of 1 and more; LyCORIS 4.1 mended this)."""
+    import peft.tuners.loha.layer
+
+    def weight(t1, a1, b1, t2, a2, b2, scale):
+        around = lambda t, a, b: torch.einsum("ijkl,ip,jr->prkl", t, a, b)
+        return around(t1, a1, b1) * around(t2, a2, b2) * scale
+    peft.tuners.loha.layer.make_weight_cp = weight
+
+
 def randomise(model, seed, lowvar=False):
     """Every parameter random, also those that start at zero in training; norm weights 1 +- .2."""
     g = torch.Generator().manual_seed(seed)

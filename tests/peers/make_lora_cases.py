@@ -17,7 +17,9 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, get_peft_mo
 from peft.utils import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from case_lib import F32, F64, binary64, gap, randomise, tol_of, write_case
+from case_lib import F32, F64, binary64, gap, loha_by_torch, randomise, tol_of, write_case
+
+loha_by_torch()
 
 CROSS, PLAIN, UCROSS, UPLAIN = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
 UNET = dict(sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, cross_attention_dim=10, attention_head_dim=2,
@@ -75,7 +77,8 @@ def config_of(h):
     kind = h.get("peft_type", "LORA")
     common = dict(r=h["r"], target_modules=list(h["targets"]), rank_pattern=dict(h.get("rank_pattern", {})), alpha_pattern=dict(h.get("alpha_pattern", {})), modules_to_save=h.get("modules_to_save"))
     if kind == "LORA":
-        return LoraConfig(lora_alpha=h["lora_alpha"], use_rslora=h.get("use_rslora", False), use_dora=h.get("use_dora", False), init_lora_weights=True, **common)
+        return LoraConfig(lora_alpha=h["lora_alpha"], use_rslora=h.get("use_rslora", False), use_dora=h.get("use_dora", False), lora_bias=h.get("lora_bias", False), init_lora_weights=True, **common)
+    common["use_effective_conv2d"] = h.get("use_effective_conv2d", False)
     if kind == "LOHA":
         return LoHaConfig(alpha=h["lora_alpha"], **common)
     return LoKrConfig(alpha=h["lora_alpha"], decompose_both=h.get("decompose_both", False), decompose_factor=h.get("decompose_factor", -1), **common)
@@ -232,6 +235,8 @@ TRAINED = {
     "loha": dict(peft_type="LOHA", targets=WIDE), "loha_patterns": dict(peft_type="LOHA", targets=ATTENTION + ["conv1"], rank_pattern={"conv1": 1}, alpha_pattern={"to_q": 8}),
     "lokr": dict(peft_type="LOKR", targets=WIDE, r=2), "lokr_both": dict(peft_type="LOKR", targets=WIDE, r=1, decompose_both=True, decompose_factor=4),
     "lokr_factor": dict(peft_type="LOKR", targets=WIDE, r=1, decompose_factor=2, rank_pattern={"conv1": 3}), "lokr_whole": dict(peft_type="LOKR", targets=WIDE, r=40),
+    "loha_tucker": dict(peft_type="LOHA", targets=WIDE, use_effective_conv2d=True, r=2), "lokr_tucker": dict(peft_type="LOKR", targets=WIDE, use_effective_conv2d=True, r=1),
+    "rsdora": dict(use_dora=True, use_rslora=True, targets=WIDE), "lora_bias": dict(lora_bias=True, targets=WIDE),
     "accum3": dict(grad_accum=3, steps=4), "snr1": dict(snr_gamma=1), "v_snr": dict(prediction_type="v_prediction", snr_gamma=3), "x0": dict(prediction_type="sample"),
     "x0_snr": dict(prediction_type="sample", snr_gamma=5), "offset": dict(noise_offset=.05), "no_clip": dict(grad_clip_norm=0), "decay": dict(optimizer=dict(name="AdamW", lr=1e-2, betas=[.8, .95], weight_decay=.3, eps=1e-6)),
     "restarts": dict(lr_schedule="cosine_with_restarts", warmup_steps=2, steps=6), "linear_betas": dict(scheduler=dict(beta_start=.0001, beta_end=.02, beta_schedule="linear", num_train_timesteps=1000)),

@@ -59,10 +59,11 @@ static const char *const *pattern(training *t, const char *key, double **values)
 static lk_err make_adapter(training *t) {
     const char *type = word(t->hyper, "peft_type");
     double *ranks, *alphas;
-    lk_lora_config c = { .kind = type && !strcmp(type, "LOHA") ? LK_LOHA : type && !strcmp(type, "LOKR") ? LK_LOKR : json_is_true(json_object_get(t->hyper, "use_dora")) ? LK_DORA
-                                 : json_is_true(json_object_get(t->hyper, "use_rslora")) ? LK_RSLORA : LK_LORA,
+    bool rs = json_is_true(json_object_get(t->hyper, "use_rslora"));
+    lk_lora_config c = { .kind = type && !strcmp(type, "LOHA") ? LK_LOHA : type && !strcmp(type, "LOKR") ? LK_LOKR : json_is_true(json_object_get(t->hyper, "use_dora")) ? rs ? LK_RSDORA : LK_DORA : rs ? LK_RSLORA : LK_LORA,
                          .r = (int)number(t->hyper, "r"), .alpha = number(t->hyper, "lora_alpha"), .targets = list(t, "targets"), .modules_to_save = list(t, "modules_to_save"),
-                         .factor = (int)number(t->hyper, "decompose_factor"), .both = json_is_true(json_object_get(t->hyper, "decompose_both")) };
+                         .factor = (int)number(t->hyper, "decompose_factor"), .both = json_is_true(json_object_get(t->hyper, "decompose_both")),
+                         .tucker = json_is_true(json_object_get(t->hyper, "use_effective_conv2d")), .lora_bias = json_is_true(json_object_get(t->hyper, "lora_bias")) };
     c.rank_names = pattern(t, "rank_pattern", &ranks);
     c.alpha_names = pattern(t, "alpha_pattern", &alphas);
     c.alpha_values = alphas;

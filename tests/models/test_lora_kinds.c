@@ -1,0 +1,385 @@
+/* Every kind of adapter on a small net, against the peers in binary64 (tests/golden/models/lora_kinds, made by tests/peers/make_lora_kinds.py):
+ * output, gradients of input and factors, three steps of AdamW, merging in the graph and on the host, files written and read again, what is refused. */
+#include "models/lora_internal.h"
+#include "tests/lib/lk_test.h"
+#include "train/train.h"
+
+#define GOLDEN "tests/golden/models/lora_kinds/"
+
+/* merged: whether weights exist that do what the adapter does. kohya: whether its files have a form for it. */
+static const struct { const char *name, *file; bool merged, kohya; } kinds[] = {
+    { "lora_groups", "adapter_model", false, false }, { "rslora_groups", "adapter_model", false, false }, { "dora_groups", "adapter_model", false, false },
+    { "loha_groups", "adapter_model", true, true }, { "lokr_groups", "adapter_model", true, true },
+    { "loha_tucker", "adapter_model", true, true }, { "lokr_tucker", "adapter_model", true, true }, { "lokr_tucker_both", "adapter_model", true, true },
+    { "lora_bias", "adapter_model", true, false }, { "rsdora", "adapter_model", true, true }, { "options", "adapter_model", true, true },
+    { "lycoris_loha_tucker", "lora", true, true }, { "lycoris_lokr_tucker", "lora", true, true } };
+enum { KINDS = sizeof kinds / sizeof *kinds, SIZE = 2 * 9 * 14, LARGEST = 4096 };
+
+typedef struct { lk_graph *g; lk_exec *exec; lk_val x, out, grad_x; lk_optimiser *optimiser; const lk_val *params; int n; } net;
+
+static const lk_st *base(void) {
+    static lk_st *st;
+    if (!st) CHECK_OK(lk_st_open(GOLDEN "base.safetensors", &st));
+    return st;
+}
+static const char *path_of(const char *kind, const char *file) {
+    static char path[256];
+    snprintf(path, sizeof path, GOLDEN "%s/%s.safetensors", kind, file);
+    return path;
+}
+static const char *file_of(int k) { return path_of(kinds[k].name, kinds[k].file); }
+
+static lk_err set_tensor(lk_exec *exec, lk_val v, const lk_tensor *t) {
+    float x[LARGEST];
+    if (!lk_ok(v) || !t || t->numel > LARGEST) return lk_error(LK_ESHAPE, "nothing to set");
+    LK_TRY(lk_st_f32(t, x));
+    return lk_exec_set(exec, v, x, t->numel);
+}
+
+/* The net, its loss against the target and, with an adapter, gradients and updates of the adapter's params. */
+static lk_err open_net(net *m, lk_adapter *a, bool point_bias) {
+    lk_graph *g = lk_graph_new();
+    *m = (net){ .g = g, .x = lk_input(g, "x", LK_F32, LK_SHAPE(2, 8, 6, 5)), .grad_x = LK_NONE };
+    lk_net root = lk_net_root(g);
+    root.adapters = &a;
+    root.n_adapters = a ? 1 : 0;
+    lk_conv grouped = { .stride = { 1, 1 }, .pad = { 1, 1, 1, 1 }, .groups = 4 };
+    lk_val h = lk_silu(g, lk_nn_conv2d_attr(&root, "grouped", m->x, 8, 12, 3, 3, true, grouped));
+    h = lk_silu(g, lk_nn_conv2d(&root, "point", h, 12, 12, 1, 1, 0, point_bias));
+    h = lk_nn_conv2d(&root, "conv", h, 12, 10, 3, 2, 1, true);
+    m->out = lk_nn_linear(&root, "to_q", lk_transpose(g, lk_reshape(g, h, LK_SHAPE(2, 10, 9)), 1, 2), 10, 14, true);
+    lk_val outputs[64] = { m->out };
+    int n = 1;
+    if (a) {
+        lk_val loss = lk_mse(g, m->out, lk_input(g, "target", LK_F32, LK_SHAPE(2, 9, 14)));
+        lk_vjp(g, loss, LK_NONE, &m->x, 1, &m->grad_x);
+        outputs[n++] = m->grad_x;
+        m->n = lk_adapter_params(a, g, &m->params);
+        m->optimiser = lk_optimiser_new(g, m->params, m->n, (lk_optimiser_config){ .adamw = { .9, .999, 1e-8, .02 } });
+        lk_optimiser_add_loss(m->optimiser, loss);
+        lk_optimiser_finish(m->optimiser);
+        for (int i = 0; i < m->n; i++) outputs[n++] = lk_optimiser_grad(m->optimiser, i);
+    }
+    LK_TRY(lk_graph_error(g));
+    LK_TRY(lk_exec_new(g, outputs, n, (lk_exec_opts){ 0 }, &m->exec));
+    for (int i = 0; i < lk_st_count(base()); i++) {
+        lk_val v = lk_find(g, lk_st_at(base(), i)->name);
+        if (lk_ok(v)) LK_TRY(set_tensor(m->exec, v, lk_st_at(base(), i)));
+    }
+    return a ? lk_optimiser_set(m->optimiser, m->exec, 0, .01) : LK_OK;
+}
+static void close_net(net *m) {
+    lk_exec_free(m->exec);
+    lk_graph_free(m->g);
+}
+static lk_adapter *load(const char *path, net *m) {
+    lk_lora_config c;
+    lk_arena *arena = lk_arena_new();
+    CHECK_OK(lk_adapter_inspect(path, arena, &c));
+    lk_adapter *a = lk_adapter_new(c, "");
+    CHECK_OK(open_net(m, a, true));
+    CHECK_OK(lk_adapter_load(a, m->exec, path));
+    lk_arena_free(arena);
+    return a;
+}
+static void output(net *m, float *y) {
+    CHECK_OK(lk_exec_run(m->exec));
+    CHECK_OK(lk_exec_get(m->exec, m->out, y, SIZE));
+}
+
+/* Sums of squared differences and of squares, of a value and a golden tensor less `from` (NULL: 0). */
+typedef struct { double d, s; } sums;
+static void add_difference(sums *t, const float *got, const lk_tensor *want, const float *from, int64_t n) {
+    float w[LARGEST];
+    if (!want || want->numel != n) { t->d = NAN; return; }
+    CHECK_OK(lk_st_f32(want, w));
+    for (int64_t i = 0; i < n; i++) { t->d += pow((double)got[i] - w[i], 2); t->s += pow(w[i] - (from ? (double)from[i] : 0), 2); }
+}
+static int64_t value(net *m, lk_val v, float *x) {
+    int64_t n = lk_numel(lk_shape_of(m->g, v));
+    CHECK_OK(lk_exec_get(m->exec, v, x, n));
+    return n;
+}
+/* The peer's own binary32 run is as far off; eight times that is allowed, and not less than 2e-6: some hundred roundings of 6e-8, of which it may have had luck. */
+static double allowed(const lk_st *golden, const char *part) {
+    double gap = NAN;
+    char name[32];
+    snprintf(name, sizeof name, "gap.%s", part);
+    const lk_tensor *t = lk_st_find(golden, name);
+    if (t) CHECK_OK(lk_st_f64(t, &gap));
+    return fmax(8 * gap, 2e-6);
+}
+static bool near(const lk_st *golden, const char *part, sums t, const char *kind) {
+    double d = sqrt(t.d / t.s), most = allowed(golden, part);
+    return CHECK_MSG(d <= most, "%s: %s is %.3g away, allowed %.3g", kind, part, d, most);
+}
+
+static void compare(const char *kind, const char *path) {
+    net m;
+    lk_st *golden;
+    float x[LARGEST], start[64][LARGEST];
+    sums out = { 0 }, grad = { 0 }, after = { 0 };
+    lk_adapter *a = load(path, &m);
+    CHECK_OK(lk_st_open(path_of(kind, "case"), &golden));
+    for (int i = 0; i < m.n; i++) value(&m, m.params[i], start[i]);
+    for (int step = 0; step < 3; step++) {
+        CHECK_OK(lk_optimiser_set(m.optimiser, m.exec, step, .01));
+        CHECK_OK(lk_exec_run(m.exec));
+        if (step) continue;
+        add_difference(&out, x, lk_st_find(golden, "out"), NULL, value(&m, m.out, x));
+        add_difference(&grad, x, lk_st_find(golden, "grad.x"), NULL, value(&m, m.grad_x, x));
+        for (int i = 0; i < m.n; i++)
+            add_difference(&grad, x, lk_st_find(golden, lk_fmt(lk_graph_arena(m.g), "grad.%s", lk_graph_node(m.g, m.params[i])->name)), NULL, value(&m, lk_optimiser_grad(m.optimiser, i), x));
+    }
+    for (int i = 0; i < m.n; i++)
+        add_difference(&after, x, lk_st_find(golden, lk_fmt(lk_graph_arena(m.g), "after.%s", lk_graph_node(m.g, m.params[i])->name)), start[i], value(&m, m.params[i], x));
+    near(golden, "out", out, kind);
+    near(golden, "grad", grad, kind);
+    near(golden, "after", after, kind);
+    CHECK(m.n > 0 && 2 * m.n + 2 + 3 == lk_st_count(golden));               /* every tensor there was compared: out, grad.x, grad and after of each param, three gaps */
+    lk_st_close(golden);
+    close_net(&m);
+    lk_adapter_free(a);
+}
+TEST(outputs_gradients_and_steps_are_the_peers) { for (int k = 0; k < KINDS; k++) compare(kinds[k].name, file_of(k)); }
+
+/* One per mille in one factor moves the output by more than what is allowed. */
+TEST(a_wrong_factor_is_seen) {
+    for (int k = 0; k < KINDS; k++) {
+        net m;
+        lk_st *golden;
+        float x[LARGEST];
+        sums out = { 0 };
+        lk_adapter *a = load(file_of(k), &m);
+        CHECK_OK(lk_st_open(path_of(kinds[k].name, "case"), &golden));
+        int64_t n = value(&m, m.params[0], x);
+        for (int64_t i = 0; i < n; i++) x[i] *= 1.001f;
+        CHECK_OK(lk_exec_set(m.exec, m.params[0], x, n));
+        output(&m, x);
+        add_difference(&out, x, lk_st_find(golden, "out"), NULL, SIZE);
+        CHECK_MSG(sqrt(out.d / out.s) > allowed(golden, "out"), "%s", kinds[k].name);
+        lk_st_close(golden);
+        close_net(&m);
+        lk_adapter_free(a);
+    }
+}
+
+static lk_lora_file *read_file(const char *path) {
+    lk_lora_file *f;
+    CHECK_OK(lk_lora_file_read(path, &f));
+    CHECK_OK(lk_lora_file_resolve(f, (const char *[]){ "grouped", "point", "conv", "to_q" }, 4));
+    return f;
+}
+
+/* Merged in the graph and on the host, or refused by both. */
+static void merge_on_the_host(const char *path, net *plain, bool merged) {
+    lk_lora_file *f = read_file(path);
+    for (int i = 0; i < f->n; i++) {
+        float w[LARGEST];
+        lk_val v = lk_find(plain->g, lk_fmt(f->arena, "%s.weight", f->part[i].name));
+        if (!CHECK(lk_ok(v))) continue;
+        int64_t n = value(plain, v, w);
+        if (!merged && lk_lora_part_groups(&f->part[i]) > 1) { CHECK_FAILS(lk_lora_part_merge(f, &f->part[i], 1, w), "it cannot be merged"); continue; }
+        CHECK_OK(lk_lora_part_merge(f, &f->part[i], 1, w));
+        CHECK_OK(lk_exec_set(plain->exec, v, w, n));
+        if (!f->part[i].t[LK_SLOT_BIAS].x) continue;
+        v = lk_find(plain->g, lk_fmt(f->arena, "%s.bias", f->part[i].name));
+        n = value(plain, v, w);
+        lk_lora_part_merge_bias(f, &f->part[i], 1, w);
+        CHECK_OK(lk_exec_set(plain->exec, v, w, n));
+    }
+    lk_lora_file_free(f);
+}
+TEST(merged_weights_give_the_peers_output) {
+    for (int k = 0; k < KINDS; k++) {
+        lk_st *golden;
+        CHECK_OK(lk_st_open(path_of(kinds[k].name, "case"), &golden));
+        for (int host = 0; host < 2; host++) {
+            net m, plain;
+            float y[LARGEST];
+            sums out = { 0 };
+            lk_adapter *a = load(file_of(k), &m);
+            CHECK_OK(open_net(&plain, NULL, true));
+            if (host) merge_on_the_host(file_of(k), &plain, kinds[k].merged);
+            else if (kinds[k].merged) CHECK_OK(lk_adapter_merge(a, m.exec, 1, plain.exec));
+            else CHECK_FAILS(lk_adapter_merge(a, m.exec, 1, plain.exec), "LoRA on a convolution in 4 groups sees all channels");
+            output(&plain, y);
+            add_difference(&out, y, lk_st_find(golden, "out"), NULL, SIZE);
+            if (kinds[k].merged) near(golden, "out", out, kinds[k].name);
+            close_net(&m);
+            close_net(&plain);
+            lk_adapter_free(a);
+        }
+        lk_st_close(golden);
+    }
+}
+
+/* What is written, from the graph or from a file, gives the bits of what was read. */
+TEST(written_and_read_again_gives_the_same_bits) {
+    for (int k = 0; k < KINDS; k++)
+        for (int way = 0; way < 4; way++) {
+            net m, again;
+            float x[LARGEST], y[LARGEST];
+            char path[512];
+            bool kohya = way & 1;
+            lk_lora_file *f = NULL;
+            lk_err err;
+            lk_adapter *a = load(file_of(k), &m);
+            output(&m, x);                                     /* this run also trains: load once more before writing */
+            CHECK_OK(lk_adapter_load(a, m.exec, file_of(k)));
+            snprintf(path, sizeof path, "%s/%s_%d.safetensors", lk_test_dir(), kinds[k].name, way);
+            if (way & 2) err = lk_lora_file_save(f = read_file(file_of(k)), path, kohya ? LK_FORMAT_KOHYA : LK_FORMAT_PEFT, false);
+            else err = lk_adapter_save_as(a, m.exec, path, kohya ? LK_FORMAT_KOHYA : LK_FORMAT_PEFT, "unet");
+            lk_lora_file_free(f);
+            if (kohya && !kinds[k].kohya) CHECK_FAILS(err, "write peft or diffusers");
+            else if (CHECK_MSG(!err, "%s, way %d: %s", kinds[k].name, way, lk_err_text(err))) {
+                lk_adapter *b = load(path, &again);
+                output(&again, y);
+                CHECK_MSG(!memcmp(x, y, SIZE * sizeof *x), "%s, way %d", kinds[k].name, way);
+                close_net(&again);
+                lk_adapter_free(b);
+            }
+            close_net(&m);
+            lk_adapter_free(a);
+        }
+}
+
+/* A fresh adapter changes no bit, whatever kind. */
+TEST(a_fresh_adapter_changes_no_bit) {
+    net plain;
+    float x[LARGEST], y[LARGEST];
+    CHECK_OK(open_net(&plain, NULL, true));
+    output(&plain, x);
+    for (int k = 0; k < KINDS; k++) {
+        net m;
+        lk_lora_config c;
+        lk_arena *arena = lk_arena_new();
+        CHECK_OK(lk_adapter_inspect(file_of(k), arena, &c));
+        lk_adapter *a = lk_adapter_new(c, "");
+        CHECK_OK(open_net(&m, a, true));
+        CHECK_OK(lk_adapter_init(a, m.exec, 9));
+        output(&m, y);
+        CHECK_MSG(!memcmp(x, y, SIZE * sizeof *x), "%s", kinds[k].name);
+        close_net(&m);
+        lk_adapter_free(a);
+        lk_arena_free(arena);
+    }
+    close_net(&plain);
+}
+
+TEST(what_has_no_meaning_in_groups_is_refused) {
+    net m;
+    lk_lora_file *f, *out;
+    double kept;
+    lk_adapter *a = lk_adapter_new((lk_lora_config){ .r = 6, .alpha = 1, .targets = (const char *[]){ "grouped", NULL } }, "");
+    CHECK_FAILS(open_net(&m, a, true), "rank 6 is not divisible by the convolution's 4 groups");
+    close_net(&m);
+    lk_adapter_free(a);
+    CHECK_OK(lk_lora_file_read(file_of(0), &f));
+    CHECK_FAILS(lk_lora_file_resize(f, 1, &out, &kept), "LoRA on a convolution in 4 groups, whose delta reaches across them: it cannot be resized");
+    CHECK_FAILS(lk_lora_file_mix((const lk_lora_file *const[]){ f }, (double[]){ 1 }, 1, &out), "it cannot be mixed");
+    lk_lora_file_free(f);
+}
+
+/* ---- PEFT's config ------------------------------------------------------------------------------------------------------------ */
+
+/* A file of one module with a config in its header: `more` beside rank and alpha. */
+static lk_err read_with(const char *more, lk_lora_file **f) {
+    char path[512], config[512];
+    float x[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    snprintf(path, sizeof path, "%s/config.safetensors", lk_test_dir());
+    snprintf(config, sizeof config, "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, %s}", more);
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { "base_model.model.a.to_q.lora_A.weight", LK_ST_F32, 2, { 2, 4 }, x }, { "base_model.model.a.to_q.lora_B.weight", LK_ST_F32, 2, { 3, 2 }, x } }, 2,
+                         (const char *[]){ "adapter_config", config, NULL }));
+    return lk_lora_file_read(path, f);
+}
+TEST(options_that_change_nothing_are_read) {
+    static const char *const options[] = {
+        "\"target_modules\": \".*to_q\", \"exclude_modules\": \"b\", \"layers_to_transform\": [0, 1], \"layers_pattern\": \"blocks\"", "\"fan_in_fan_out\": true", "\"init_lora_weights\": \"eva\", \"eva_config\": {\"rho\": 2.0}",
+        "\"init_lora_weights\": \"orthogonal\"", "\"init_lora_weights\": \"mica\"", "\"init_lora_weights\": false", "\"use_bdlora\": null, \"layer_replication\": null, \"use_qalora\": false, \"target_parameters\": []",
+        "\"loftq_config\": {}", "\"velora_config\": {\"num_groups\": 4}", "\"bias\": \"none\"", "\"megatron_core\": \"megatron.core\"" };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        lk_lora_file *f;
+        CHECK_OK(read_with(options[i], &f));
+        CHECK(f && f->n == 1 && f->part[0].alpha == 3);
+        lk_lora_file_free(f);
+    }
+}
+TEST(options_that_mean_another_adapter_are_refused) {
+    static const struct { const char *option, *says; } rows[] = {
+        { "\"use_qalora\": true", "use_qalora (A takes averages" }, { "\"use_bdlora\": {\"nblocks\": 2}", "use_bdlora (its factors are block-diagonal)" }, { "\"kasa_config\": {\"beta\": 1}", "kasa_config" },
+        { "\"monteclora_config\": {\"a\": 1}", "monteclora_config" }, { "\"arrow_config\": {\"top_k\": 1}", "arrow_config" }, { "\"alora_invocation_tokens\": [1]", "alora_invocation_tokens" },
+        { "\"trainable_token_indices\": [3]", "rows of an embedding" }, { "\"target_parameters\": [\"w\"]", "target_parameters" }, { "\"layer_replication\": [[0, 4], [2, 5]]", "it repeats layers of the base" },
+        { "\"init_lora_weights\": \"pissa_niter_16\"", "the base lost its largest singular values" }, { "\"init_lora_weights\": \"olora\"", "path_initial_model_for_weight_conversion" },
+        { "\"init_lora_weights\": \"corda\"", "init_lora_weights = corda" }, { "\"init_lora_weights\": \"lora_ga\"", "init_lora_weights = lora_ga" }, { "\"init_lora_weights\": \"loftq\"", "quantised by LoftQ" },
+        { "\"bias\": \"lora_only\"", "biases of the base were trained too" }, { "\"use_dora\": true", "contradict each other" }, { "\"alpha_pattern\": {\"to_q\": \"7\"}", "alpha_pattern of 'to_q' in its config is no number" },
+        { "\"alpha_pattern\": {\"(?!a)to_q\": 7}", "alpha_pattern: the pattern '(?!a)to_q' is not understood" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lk_lora_file *f;
+        CHECK_FAILS(read_with(rows[i].option, &f), rows[i].says);
+    }
+}
+TEST(patterns_match_as_pefts_do) {
+    json_t *rows, *row;
+    size_t i, matched = 0;
+    CHECK_OK(lk_json_load(GOLDEN "patterns.json", &rows));
+    json_array_foreach(rows, i, row) {
+        bool met;
+        const char *key = json_string_value(json_array_get(row, 0)), *module = json_string_value(json_array_get(row, 1));
+        CHECK_OK(lk_lora_pattern_match(key, module, &met));
+        CHECK_MSG(met == json_is_true(json_array_get(row, 2)), "'%s' and '%s': %s", key, module, met ? "match" : "do not match");
+        matched += met;
+    }
+    CHECK(i > 100 && matched > 30 && matched < i);
+    json_decref(rows);
+    static const char *const no[] = { "a{2}", "(?=a)", "(?P<x>a)", "\\1", "\\bq", "[[:alpha:]]", "a*+", "(", "[a", "a\\" };
+    for (i = 0; i < sizeof no / sizeof *no; i++) {
+        bool met;
+        CHECK_FAILS(lk_lora_pattern_match(no[i], "a", &met), "is not understood");
+    }
+}
+
+/* lora_bias where it has no place: DoRA, kohya's files (above), a layer without a bias (merging). */
+TEST(a_bias_of_B_needs_a_place) {
+    net m, plain;
+    lk_lora_config c;
+    lk_lora_file *f, *out;
+    double kept;
+    float x[LARGEST], y[LARGEST];
+    lk_arena *arena = lk_arena_new();
+    lk_adapter *a = load(path_of("lora_bias", "adapter_model"), &m);
+    CHECK_OK(open_net(&plain, NULL, false));
+    CHECK_FAILS(lk_adapter_merge(a, m.exec, 1, plain.exec), "merging point: B has a bias (lora_bias), the base's layer has none");
+    close_net(&plain);
+    close_net(&m);
+    lk_adapter_free(a);
+    CHECK_OK(lk_adapter_inspect(path_of("lora_bias", "adapter_model"), arena, &c));
+    c.kind = LK_DORA;
+    a = lk_adapter_new(c, "");
+    CHECK_FAILS(open_net(&m, a, true), "only LoRA and rsLoRA have a bias of B");
+    close_net(&m);
+    lk_adapter_free(a);
+    lk_arena_free(arena);
+    f = read_file(path_of("lora_bias", "adapter_model"));                     /* algebra keeps it: the same file at weights .25 and .75, then at its own rank */
+    CHECK_OK(lk_lora_file_mix((const lk_lora_file *const[]){ f, f }, (double[]){ .25, .75 }, 2, &out));
+    lk_lora_file_free(f);
+    CHECK_OK(lk_lora_file_resize(out, 3, &f, &kept));
+    lk_lora_file_free(out);
+    CHECK_OK(lk_lora_file_halves(f, f, .5, &out));
+    char path[512];
+    snprintf(path, sizeof path, "%s/mixed.safetensors", lk_test_dir());
+    CHECK_OK(lk_lora_file_save(out, path, LK_FORMAT_PEFT, false));
+    lk_lora_file_free(f);
+    lk_lora_file_free(out);
+    a = load(path, &m);
+    output(&m, x);
+    close_net(&m);
+    lk_adapter_free(a);
+    a = load(path_of("lora_bias", "adapter_model"), &m);
+    output(&m, y);
+    close_net(&m);
+    lk_adapter_free(a);
+    double d = 0, s = 0;
+    for (int i = 0; i < SIZE; i++) { d += pow((double)x[i] - y[i], 2); s += pow(y[i], 2); }
+    CHECK_CLOSE(sqrt(d / s), 0, 2e-6);                                         /* factors rounded to binary32 thrice */
+}
