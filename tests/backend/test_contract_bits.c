@@ -344,6 +344,9 @@ TEST(attention_bits) {
     try_attention(1, 1, 530, 19, 6, false, LK_SCALAR);       /* three blocks of queries */
     try_attention(1, 1, 4, 600, 7, false, LK_SCALAR);        /* three blocks of keys */
     try_attention(1, 1, 3, 5, 300, false, LK_SCALAR);
+    try_attention(1, 1, 35, 21, 256, false, LK_SCALAR);      /* d is just one block */
+    try_attention(2, 2, 48, 15, 3, false, LK_SCALAR);        /* a panel of 16 queries; keys in blocks of 8, 4, 2 and 1 */
+    try_attention(1, 1, 10, 4097, 2, false, LK_SCALAR);      /* a key behind a whole chunk */
     try_attention(1, 1, 19, 8300, 3, false, LK_SCALAR);      /* three chunks of a row sum, the last of 108 */
     try_attention(1, 1, 34, 4096, 2, false, LK_SCALAR);
     try_attention(1, 2, 300, 40, 6, true, LK_SHAPE(300, 40));

@@ -1,12 +1,12 @@
 /* sdpa and sdpa_grad: softmax((q k^T) * scale + bias + causal mask) v, heads read by stride from [B, T, H*D].
  *
- * A tile of query rows holds all its scores (numerics.md rule 4), so the bits are those of the decomposition into
- * matmuls and softmax; the score matrix of all queries never exists. Scores lie turned, in panels [keys][32 queries]:
- * a query is a lane, so softmax runs down the columns without a fold across lanes (softmax_panel.h), and heads of 4
- * or 8 features fill whole vectors. The gradient's tiles are the blocks of 256 queries of rule 2: dk and dv add one
- * finished chain a tile. */
-#include "backend/cpu/kernels/softmax_panel.h"
-#include "backend/cpu/kernels/vec.h"
+ * A query keeps its whole score row (numerics.md rule 4), so the bits are those of the decomposition into matmuls and
+ * softmax; the score matrix of all queries never exists. Scores lie turned, in panels [keys][32 queries]: a query is a
+ * lane, so softmax runs down the columns without a fold across lanes (softmax_panel.h), and heads of 4 or 8 features
+ * fill whole vectors. Heads of one block of rule 2 go panel by panel, from keys read where they lie (score_panel.h);
+ * masked or wider ones a tile of panels at a time through the product core. The gradient's tiles are the blocks of 256
+ * queries of rule 2: dk and dv add one finished chain a tile. */
+#include "backend/cpu/kernels/score_panel.h"
 
 enum { TILE_FLOATS = 131072 };                            /* scores a tile holds, about: 512 KiB */
 
@@ -16,6 +16,7 @@ typedef struct {
     int64_t panel;                                        /* floats of a panel of scores */
     int64_t scores, turned, sums;                         /* floats of a tile's scores, of its turned output, of the turned dk or dv */
     int64_t per_thread;                                   /* floats */
+    bool direct, plain;                                   /* scores straight from the keys, panel by panel: d is one block of rule 2; and neither bias nor mask */
     float scale; bool causal, grad, swap;                 /* swap: dk and dv are made [d][keys], since d leaves most lanes empty */
     const float *q, *k, *v, *dy, *bias;
     int64_t bias_stride[4];                               /* [B, H, Tq, Tk], 0 where broadcast */
@@ -36,9 +37,12 @@ static attention shape_of(const lk_node *node, const lk_shape *in, int threads) 
     s.rows = lk_k_min(s.rows, s.tq);
     s.tiles = (s.tq + s.rows - 1) / lk_k_max(1, s.rows);
     s.panel = s.tk * LK_PANEL;
+    s.direct = s.d <= LK_KC;
+    s.plain = s.direct && !s.causal && node->n_in == 3 + s.grad;
     s.swap = lk_swap_pays(s.tk, s.d);
-    s.scores = whole(s.rows, LK_PANEL) * s.tk; s.turned = whole(s.rows, LK_PANEL) * s.d; s.sums = s.grad && s.swap ? whole(s.d * s.tk, 16) : 0;
-    s.per_thread = LK_SCRATCH + LK_PANEL * LK_PANEL + s.scores * (s.grad ? 2 : 1) + s.turned + 2 * s.sums;
+    s.scores = s.plain && !s.grad ? s.panel : whole(s.rows, LK_PANEL) * s.tk;
+    s.turned = (s.plain || s.grad ? LK_PANEL : whole(s.rows, LK_PANEL)) * s.d; s.sums = s.grad && s.swap ? whole(s.d * s.tk, 16) : 0;
+    s.per_thread = LK_SCRATCH + LK_PANEL * LK_PANEL + s.d * LK_PANEL + s.scores * (s.grad ? 2 : 1) + s.turned + 2 * s.sums;
     return s;
 }
 static void bias_of(attention *s, const float *bias, lk_shape shape) {
@@ -52,10 +56,10 @@ static void bias_of(attention *s, const float *bias, lk_shape shape) {
     }
 }
 /* Where a thread's workspace holds what. */
-typedef struct { float *scratch, *square, *p, *ds, *turned, *dk, *dv; } room;
+typedef struct { float *scratch, *square, *queries, *p, *ds, *turned, *dk, *dv; } room;
 static room room_of(const attention *s, int thread) {
     room r = {.scratch = s->work + thread * s->per_thread};
-    r.square = r.scratch + LK_SCRATCH; r.p = r.square + LK_PANEL * LK_PANEL;
+    r.square = r.scratch + LK_SCRATCH; r.queries = r.square + LK_PANEL * LK_PANEL; r.p = r.queries + s->d * LK_PANEL;
     r.ds = r.p + s->scores; r.turned = r.p + s->scores * (s->grad ? 2 : 1);
     r.dk = r.turned + s->turned; r.dv = r.dk + s->sums;
     return r;
@@ -92,15 +96,26 @@ static void mask_panel(const attention *s, int64_t b, int64_t h, int64_t i0, int
         }
     }
 }
-/* Probabilities of query rows [i0, i0 + rows) of one head. */
+/* n rows of [T, H*D] as [d][32], the lanes past them 0: a right side for keys. */
+static lk_scores scores_of(const attention *s, const float *keys, const float *rows, int n, float *turned) {
+    if (n < LK_PANEL) memset(turned, 0, (size_t)(s->d * LK_PANEL) * sizeof *turned);
+    lk_transpose(rows, s->w, n, s->d, turned, LK_PANEL);
+    return (lk_scores){keys, s->w, s->tk, turned, s->d};
+}
+/* Probabilities of the n query rows from i0 on, a panel. */
+static void plain_panel(const attention *s, int64_t b, int64_t h, int64_t i0, int n, float *p, const room *r) {
+    const lk_scores scores = scores_of(s, s->k + b * s->tk * s->w + h * s->d, s->q + (b * s->tq + i0) * s->w + h * s->d, n, r->queries);
+    lk_softmax_scores(&scores, n, p, s->scale);
+}
+/* Probabilities of query rows [i0, i0 + rows) of one head, where scores are masked or d has several blocks. */
 static void probabilities(const attention *s, int64_t b, int64_t h, int64_t i0, int64_t rows, const room *r) {
     turned_scores(s, s->k + b * s->tk * s->w + h * s->d, s->q + (b * s->tq + i0) * s->w + h * s->d, rows, r->p, r->scratch);
-    const bool plain = !s->bias && !s->causal;
+    const bool masked = s->bias || s->causal;
     for (int64_t i = 0; i < rows; i += LK_PANEL) {
         const int n = (int)lk_k_min(LK_PANEL, rows - i);
         float *p = r->p + i / LK_PANEL * s->panel;
-        if (!plain) mask_panel(s, b, h, i0 + i, n, p, r->square);
-        lk_softmax_panel(p, s->tk, n, plain ? s->scale : 1.0f);
+        if (masked) mask_panel(s, b, h, i0 + i, n, p, r->square);
+        lk_softmax_panel(p, s->tk, n, masked ? 1.0f : s->scale);
     }
 }
 /* A turned output [d][32 queries] a panel, to rows of queries, times a scale if there is one. */
@@ -134,8 +149,14 @@ static void forward_tiles(void *ctx, int64_t begin, int64_t end, int thread) {
     const room r = room_of(s, thread);
     for (int64_t item = begin; item < end; item++) {
         int64_t i0 = item % s->tiles * s->rows, h = item / s->tiles % s->h, b = item / (s->tiles * s->h), rows = lk_k_min(s->rows, s->tq - i0);
-        probabilities(s, b, h, i0, rows, &r);
-        over_keys(s, s->v + b * s->tk * s->w + h * s->d, r.p, rows, s->out + (b * s->tq + i0) * s->w + h * s->d, false, &r);
+        const float *v = s->v + b * s->tk * s->w + h * s->d;
+        float *out = s->out + (b * s->tq + i0) * s->w + h * s->d;
+        if (!s->plain) { probabilities(s, b, h, i0, rows, &r); over_keys(s, v, r.p, rows, out, false, &r); continue; }
+        for (int64_t i = 0; i < rows; i += LK_PANEL) {
+            const int n = (int)lk_k_min(LK_PANEL, rows - i);
+            plain_panel(s, b, h, i0 + i, n, r.p, &r);
+            over_keys(s, v, r.p, n, out + i * s->w, false, &r);
+        }
     }
 }
 static void scale_rows(float *c, int64_t rows, int64_t n, int64_t ld, float scale) {
@@ -149,11 +170,18 @@ static void gradient_heads(void *ctx, int64_t begin, int64_t end, int thread) {
         float *dq = s->out + to_q, *dk = s->out + s->b * s->tq * s->w + to_k, *dv = dk + s->b * s->tk * s->w;
         for (int64_t i0 = 0; i0 < s->tq; i0 += s->rows) {
             const int64_t rows = lk_k_min(s->rows, s->tq - i0), at = to_q + i0 * s->w;
-            probabilities(s, b, h, i0, rows, &r);
-            turned_scores(s, s->v + to_k, s->dy + at, rows, r.ds, r.scratch);
-            for (int64_t i = 0; i < rows; i += LK_PANEL)
-                lk_softmax_dx_panel(r.p + i / LK_PANEL * s->panel, r.ds + i / LK_PANEL * s->panel, s->tk, (int)lk_k_min(LK_PANEL, rows - i));
-            over_keys(s, s->k + to_k, r.ds, rows, dq + i0 * s->w, true, &r);
+            if (!s->plain) probabilities(s, b, h, i0, rows, &r);
+            if (!s->direct) turned_scores(s, s->v + to_k, s->dy + at, rows, r.ds, r.scratch);
+            for (int64_t i = 0; i < rows; i += LK_PANEL) {
+                const int n = (int)lk_k_min(LK_PANEL, rows - i);
+                float *p = r.p + i / LK_PANEL * s->panel, *ds = r.ds + i / LK_PANEL * s->panel;
+                if (s->plain) plain_panel(s, b, h, i0 + i, n, p, &r);
+                if (s->direct) {
+                    const lk_scores dp = scores_of(s, s->v + to_k, s->dy + at + i * s->w, n, r.queries);
+                    lk_softmax_dx_scores(&dp, n, p, ds);
+                } else lk_softmax_dx_panel(p, ds, s->tk, n);
+                over_keys(s, s->k + to_k, ds, n, dq + (i0 + i) * s->w, true, &r);
+            }
             over_queries(s, s->q + at, r.ds, rows, i0 == 0, dk, r.dk, r.scratch);
             over_queries(s, s->dy + at, r.p, rows, i0 == 0, dv, r.dv, r.scratch);
         }

@@ -18,6 +18,8 @@ static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec  v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vec  v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec  v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec  v_max(vec a, vec b) { return _mm512_max_ps(a, b); }                                   /* a > b ? a : b */
+static inline vec  v_min(vec a, vec b) { return _mm512_min_ps(a, b); }                                   /* a < b ? a : b */
 static inline vmask v_mask(int lo, int hi) { return (vmask)(((1u << hi) - 1) & ~((1u << lo) - 1)); }   /* lanes [lo, hi) */
 static inline vec  v_load_mask(const float *p, vmask m) { return _mm512_maskz_loadu_ps(m, p); }          /* +0 elsewhere */
 static inline vec  v_load_over(vec v, const float *p, vmask m) { return _mm512_mask_loadu_ps(v, m, p); } /* v elsewhere, v being +0 in m */
@@ -34,6 +36,8 @@ static inline void v_store(float *p, vec v) { _mm256_storeu_ps(p, v); }
 static inline vec  v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vec  v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec  v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec  v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec  v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 static inline vmask v_mask(int lo, int hi) {
     __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(lo), lane), _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), lane));
@@ -53,6 +57,8 @@ static inline void v_store(float *p, vec v) { *p = v; }
 static inline vec  v_fma(vec a, vec b, vec c) { return __builtin_fmaf(a, b, c); }
 static inline vec  v_add(vec a, vec b) { return a + b; }
 static inline vec  v_mul(vec a, vec b) { return a * b; }
+static inline vec  v_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec  v_min(vec a, vec b) { return a < b ? a : b; }
 static inline vmask v_mask(int lo, int hi) { return lo < hi; }
 static inline vec  v_load_mask(const float *p, vmask m) { return m ? *p : 0.0f; }
 static inline vec  v_load_over(vec v, const float *p, vmask m) { return m ? *p : v; }
