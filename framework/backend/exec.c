@@ -26,7 +26,7 @@ typedef struct {
     lk_storage *leaf;        /* leaves: NULL until touched */
     bool shared;             /* leaf came from another executor, which counts its bytes */
     bool half;               /* a frozen param that is kept in bf16 */
-    int64_t offset;          /* leaves on a device: in `state`, or in `weights` where frozen */
+    int64_t offset;          /* leaves in a block: on a device `state`, or `weights` where frozen; on the host `own` */
 } value;
 typedef struct { lk_kernel kernel; lk_kernel_call call; void **in; const void **packed; int id; } step;
 
@@ -38,6 +38,7 @@ struct lk_exec {
     int n_steps; step *step;
     char *arena; void *work;
     int64_t work_bytes;
+    lk_block *own[LK_MEM_CLASSES]; int64_t own_bytes[LK_MEM_CLASSES];     /* the host's: leaves that change, by class */
     lk_block *state, *weights;            /* a device's: arena, workspace, leaves; frozen params */
     int64_t state_bytes, weight_bytes, leaves_at;
     const lk_kernel *kernels; const lk_kernel_call **calls; void *replay;   /* what a device runs */
@@ -131,6 +132,16 @@ static void lay_out(lk_exec *e) {
         *end += lk_device_aligned(kept_bytes(e, v));
     }
 }
+/* On the host leaves that change lie in one block a class where that fills large pages. A frozen param is mostly bound, so one that is set gets
+ * memory of its own, and small leaves stay apart, where tools see an access past their end. */
+static void lay_out_own(lk_exec *e) {
+    for (int i = 0; i < e->n; i++) {
+        value *v = &e->value[i];
+        if (!v->live || !is_leaf(&v->node) || is_frozen(v)) continue;
+        v->offset = e->own_bytes[v->node.mem];
+        e->own_bytes[v->node.mem] += lk_device_aligned(value_bytes(e, &v->node));
+    }
+}
 /* Tells the kernels which inputs are kept in bf16. */
 static void tell_halves(lk_exec *e) {
     if (!e->backend->keeps_bf16) return;
@@ -208,6 +219,7 @@ lk_err lk_exec_new(lk_graph *g, const lk_val *outputs, int n, lk_exec_opts opts,
     LK_TRY_GOTO(err, failed, refuse_if_too_big(e, who));
     if (device_of(e)) LK_TRY_GOTO(err, failed, allocate_on_device(e));
     else {
+        lay_out_own(e);
         if (by_process && lk_memory_limit_is()) hold(e);
         if (e->plan->arena_bytes > 0) e->arena = lk_xaligned((size_t)e->plan->arena_bytes);
         if (e->work_bytes > 0) e->work = lk_xaligned((size_t)e->work_bytes);
@@ -250,6 +262,7 @@ void lk_exec_free(lk_exec *e) {
     for (int i = 0; i < e->n; i++) lk_storage_release(e->value[i].leaf);
     if (e->replay) device_of(e)->forget(e->replay);
     if (!device_of(e)) { free(e->arena); free(e->work); }
+    for (int i = 0; i < LK_MEM_CLASSES; i++) lk_block_release(e->own[i]);
     lk_block_release(e->state); lk_block_release(e->weights);
     if (e->plan) lk_plan_free(e->plan);
     lk_arena_free(e->memory);
@@ -272,6 +285,13 @@ static lk_err touch_on_device(lk_exec *e, value *v) {
     v->leaf = lk_storage_in(is_frozen(v) ? e->weights : e->state, v->offset, bytes);
     return v->node.op == LK_OP_constant && bytes ? device_of(e)->write(v->leaf->data, v->node.data, bytes) : LK_OK;
 }
+static lk_storage *own_storage(lk_exec *e, const value *v, int64_t bytes) {
+    enum { LARGE = 4 << 20 };
+    lk_block **block = &e->own[v->node.mem];
+    if (is_frozen(v) || e->own_bytes[v->node.mem] < LARGE) return lk_storage_new(bytes);
+    if (!*block) lk_err_free(lk_block_new(NULL, e->own_bytes[v->node.mem], block));       /* cannot fail on the host */
+    return lk_storage_in(*block, v->offset, bytes);
+}
 /* The storage of a leaf, made on first touch. Constants are read where the graph keeps them, unless the backend is binary64. */
 static lk_err touch(lk_exec *e, value *v) {
     if (v->leaf) return LK_OK;
@@ -280,7 +300,7 @@ static lk_err touch(lk_exec *e, value *v) {
     int64_t bytes = value_bytes(e, &v->node);
     bool as_is = v->node.dtype == LK_I64 || e->backend->element_bytes == 4;
     if (v->node.op == LK_OP_constant && as_is) { v->leaf = lk_storage_borrowed(v->node.data, bytes); return LK_OK; }
-    v->leaf = lk_storage_new(bytes);
+    v->leaf = own_storage(e, v, bytes);
     if (v->node.op == LK_OP_constant) widen(v->leaf->data, v->node.data, lk_numel(v->node.shape));
     return LK_OK;
 }
@@ -443,32 +463,54 @@ static char *address(const lk_exec *e, int id) {
     return address(e, v->node.in[0].id) + skip;
 }
 
-/* Input k of a step in the form its kernel likes best: a bound weight is packed once, where memory allows. NULL: as it is. */
-static const void *packed_form(lk_exec *e, int turn, int k) {
-    const value *v = &e->value[e->value[turn].node.in[k].id];
-    const lk_node *n = graph_node(e, turn);
-    if (!e->backend->pack_form || v->node.op != LK_OP_param || !v->leaf->borrowed) return NULL;
-    int form = e->backend->pack_form(e->graph, n, k);
-    if (!form) return NULL;
-    lk_storage *s = v->leaf;
-    for (int i = 0; i < s->n_packs; i++) if (s->packs[i].form == form) return s->packs[i].data;
-    if (s->n_packs == LK_MAX_FORMS || lk_exec_bytes(e) + s->bytes > e->limit) return NULL;
-    if (e->counted && s->bytes > lk_memory_limit_left()) return NULL;
-    if (e->counted) { e->held += s->bytes; lk_memory_hold(s->bytes); }
-    lk_pack *p = &s->packs[s->n_packs++];
-    *p = (lk_pack){form, lk_xaligned((size_t)s->bytes)};
-    e->backend->pack(e->graph, n, k, s->data, p->data, e->pool);
-    return p->data;
+/* Input k of a step in the form its kernel likes best: a bound weight is packed once, where memory allows. Form 0: as it is. */
+typedef struct { lk_storage *leaf; int form; } wanted;
+static wanted wanted_form(const lk_exec *e, const step *s, int k) {
+    const lk_val in = s->call.node->in[k];
+    if (!e->backend->pack_form || !lk_ok(in) || e->value[in.id].node.op != LK_OP_param || !e->value[in.id].leaf->borrowed) return (wanted){0};
+    return (wanted){e->value[in.id].leaf, e->backend->pack_form(e->graph, graph_node(e, s->id), k)};
+}
+/* What is not packed yet gets a place in one block, then its values. */
+static lk_err make_packs(lk_exec *e) {
+    int64_t held = lk_exec_bytes(e), bytes = 0, at = 0;
+    lk_block *block;
+    for (int i = 0; i < e->n_steps; i++)
+        for (int k = 0; k < e->step[i].call.node->n_in; k++) {
+            wanted w = wanted_form(e, &e->step[i], k);
+            if (!w.form || lk_storage_pack(w.leaf, w.form) || w.leaf->n_packs == LK_MAX_FORMS || held + w.leaf->bytes > e->limit) continue;
+            if (e->counted && w.leaf->bytes > lk_memory_limit_left()) continue;
+            if (e->counted) { e->held += w.leaf->bytes; lk_memory_hold(w.leaf->bytes); }
+            w.leaf->packs[w.leaf->n_packs++] = (lk_pack){.form = w.form};
+            held += w.leaf->bytes;
+            bytes += lk_device_aligned(w.leaf->bytes);
+        }
+    if (!bytes) return LK_OK;
+    LK_TRY(lk_block_new(NULL, bytes, &block));
+    for (int i = 0; i < e->n_steps; i++)
+        for (int k = 0; k < e->step[i].call.node->n_in; k++) {
+            wanted w = wanted_form(e, &e->step[i], k);
+            lk_pack *p = w.form ? lk_storage_pack(w.leaf, w.form) : NULL;
+            if (!p || p->data) continue;
+            *p = (lk_pack){w.form, block->data + at, block};
+            block->refs++;
+            at += lk_device_aligned(w.leaf->bytes);
+            e->backend->pack(e->graph, graph_node(e, e->step[i].id), k, w.leaf->data, p->data, e->pool);
+        }
+    lk_block_release(block);
+    return LK_OK;
 }
 
 static lk_err resolve(lk_exec *e) {
     for (int i = 0; i < e->n; i++) if (e->value[i].live && is_leaf(&e->value[i].node)) LK_TRY(touch(e, &e->value[i]));
+    LK_TRY(make_packs(e));
     for (int i = 0; i < e->n_steps; i++) {
         step *s = &e->step[i];
         const lk_node *n = s->call.node;
         for (int k = 0; k < n->n_in; k++) if (lk_ok(n->in[k])) {
+            const wanted w = wanted_form(e, s, k);
+            const lk_pack *p = w.form ? lk_storage_pack(w.leaf, w.form) : NULL;
             s->in[k] = address(e, n->in[k].id);
-            s->packed[k] = packed_form(e, s->id, k);
+            s->packed[k] = p ? p->data : NULL;
         }
         s->call.out = address(e, s->id);
         s->call.work = e->work;

@@ -1,19 +1,22 @@
-/* Storage of leaves. On a device leaves are parts of few large blocks, and a frozen weight bound by several executors is
- * copied once: the copies of a process are listed by the host memory they came from, which lives as long as they do. */
+/* Storage of leaves. Leaves that change, packed weights and all leaves of a device are parts of few large blocks, which the kernel backs
+ * with large pages. On a device a frozen weight bound by several executors is copied once: the copies of a process are listed by the host
+ * memory they came from, which lives as long as they do. */
 #include "backend/storage.h"
 #include <stdlib.h>
 #include <string.h>
 
 lk_err lk_block_new(const lk_device *d, int64_t bytes, lk_block **out) {
-    void *data;
-    LK_TRY(d->alloc(bytes, &data));
+    void *data, *base = NULL;
+    if (d) LK_TRY(d->alloc(bytes, &data));
+    else data = lk_xzeros((size_t)bytes, &base);
     *out = lk_xcalloc(1, sizeof **out);
-    **out = (lk_block){d, data, bytes, 1};
+    **out = (lk_block){d, data, bytes, 1, base};
     return LK_OK;
 }
 void lk_block_release(lk_block *b) {
     if (!b || --b->refs > 0) return;
-    b->device->release(b->data);
+    if (b->device) b->device->release(b->data);
+    free(b->base);
     free(b);
 }
 
@@ -50,10 +53,14 @@ static void unlist(lk_storage *s) {
     while (*at != s) at = &(*at)->next;
     *at = s->next;
 }
+lk_pack *lk_storage_pack(lk_storage *s, int form) {
+    for (int i = 0; i < s->n_packs; i++) if (s->packs[i].form == form) return &s->packs[i];
+    return NULL;
+}
 void lk_storage_release(lk_storage *s) {
     if (!s || --s->refs > 0) return;
     if (s->source) unlist(s);
-    for (int i = 0; i < s->n_packs; i++) free(s->packs[i].data);
+    for (int i = 0; i < s->n_packs; i++) lk_block_release(s->packs[i].block);
     if (s->block) lk_block_release(s->block);
     else if (!s->borrowed) free(s->data);
     free(s);

@@ -51,6 +51,8 @@ char *lk_xstrdup(const char *);
 char *lk_xfmt(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* 64-byte aligned; free with free(). */
 void *lk_xaligned(size_t bytes);
+/* As aligned, and zero; free *base. Large ones are the kernel's zeros: a page is paid for by who touches it first, on whichever thread. */
+void *lk_xzeros(size_t bytes, void **base);
 
 /* ---- strings (str.c) ------------------------------------------------------------------------ */
 /* Growing text: zero-initialise; free(b.s). */

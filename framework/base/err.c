@@ -13,23 +13,34 @@ void *lk_xmalloc(size_t n) {
     return p;
 }
 void *lk_xcalloc(size_t n, size_t size) {
-    if (size && n > SIZE_MAX / size) { fprintf(stderr, "lk: out of memory: %zu x %zu bytes asked for\n", n, size); exit(LK_ENOMEM); }
-    return memset(lk_xmalloc(n * size), 0, n * size);
+    void *p = calloc(n ? n : 1, size ? size : 1);
+    if (!p) { fprintf(stderr, "lk: out of memory: %zu x %zu bytes asked for\n", n, size); exit(LK_ENOMEM); }
+    return p;
 }
 void *lk_xrealloc(void *p, size_t n) {
     p = realloc(p, n ? n : 1);
     if (!p) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
     return p;
 }
-void *lk_xaligned(size_t n) {
-    enum { PAGE = 2 << 20 };                              /* of the large kind: walks over big arrays then miss few translations */
-    n = (n + 63) & ~(size_t)63;
-    const bool large = n >= 2 * PAGE;
-    void *p;                                              /* not aligned_alloc: n need be no multiple of the large alignment */
-    if (posix_memalign(&p, large ? PAGE : 64, n ? n : 64)) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+enum { LARGE_PAGE = 2 << 20 };                            /* walks over big arrays then miss few translations, and first touches are few */
+static void large_pages(void *p, size_t n) {
+    (void)p; (void)n;
 #ifdef MADV_HUGEPAGE
-    if (large) madvise(p, n, MADV_HUGEPAGE);
+    if (n >= 2 * LARGE_PAGE) madvise(p, n, MADV_HUGEPAGE);
 #endif
+}
+void *lk_xaligned(size_t n) {
+    n = (n + 63) & ~(size_t)63;
+    void *p;                                              /* not aligned_alloc: n need be no multiple of the large alignment */
+    if (posix_memalign(&p, n >= 2 * LARGE_PAGE ? LARGE_PAGE : 64, n ? n : 64)) { fprintf(stderr, "lk: out of memory: %zu bytes asked for\n", n); exit(LK_ENOMEM); }
+    large_pages(p, n);
+    return p;
+}
+void *lk_xzeros(size_t n, void **base) {
+    const size_t align = n >= 2 * LARGE_PAGE ? LARGE_PAGE : 64;
+    *base = lk_xcalloc(1, n + align);
+    char *p = (char *)*base + (align - (uintptr_t)*base % align) % align;
+    large_pages(p, n);
     return p;
 }
 char *lk_xstrdup(const char *s) { size_t n = strlen(s) + 1; return memcpy(lk_xmalloc(n), s, n); }

@@ -25,7 +25,7 @@ typedef struct {
     lk_val noisy, noise, timestep, text, pooled, predicted;
     int64_t batch, size, step, channels, context, rows;      /* rows: of a model call; with guidance twice the batch */
     const char *work, *weights, *apart; lk_unet_config unet; lk_vae_config vae; lk_scheduler *scheduler;
-    int threads;
+    int threads; lk_pool *pool;
 } bench;
 static bool samples(const bench *b) { return !strcmp(b->work, "sample"); }
 static bool decodes(const bench *b) { return !strcmp(b->work, "decode"); }
@@ -53,32 +53,46 @@ static lk_val predict(bench *b, const lk_net *net, const char *model, lk_val noi
     b->pooled = lk_input(b->g, "pooled", LK_F32, LK_SHAPE(b->rows, POOLED));
     return lk_sd3_transformer(net, &c, noisy, b->text, b->pooled, b->timestep);
 }
-static float draw(uint64_t *state, float size) {
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return ((float)(uint32_t)(*state >> 40) * 0x1p-23f - 1) * size;
+/* Uniform in [-size, size): a function of seed and place (a 32-bit mix), so that threads share a weight. */
+typedef struct { float *x, size; uint32_t seed; } draw;
+static void draw_part(void *ctx, int64_t begin, int64_t end, int thread) {
+    const draw d = *(const draw *)ctx; (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        uint32_t u = ((uint32_t)i ^ d.seed) * 0x9e3779b1u;
+        u = (u ^ u >> 16) * 0x7feb352du;
+        u = (u ^ u >> 15) * 0x846ca68bu;
+        d.x[i] = ((float)(int32_t)(u >> 8) * 0x1p-23f - 1) * d.size;
+    }
 }
-static void fill(float *x, int64_t n, float size, uint64_t seed) { for (int64_t i = 0; i < n; i++) x[i] = draw(&seed, size); }
+static void fill(const bench *b, float *x, int64_t n, float size, uint64_t seed) {
+    draw d = {x, size, (uint32_t)seed * 0x85ebca6bu};
+    lk_parallel(b->pool, n, 1 << 16, draw_part, &d);
+}
 
-/* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be. */
+/* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be, side by side; trained ones are set. */
 static lk_err fill_weights(const bench *b) {
     if (b->weights) {
         lk_st *st;                                        /* the mapping stays as long as the process */
         LK_TRY(lk_st_open(b->weights, &st));
         return lk_weights_bind(b->x, st, "", NULL);
     }
-    uint64_t seed = 0;                                    /* by order: the same weights however the rest is built */
-    for (int id = 0; id < lk_graph_count(b->g); id++) {
-        const lk_node *n = lk_graph_node(b->g, (lk_val){id});
-        if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
-        seed++;
-        int64_t count = lk_numel(n->shape), fan = count / n->shape.d[0];
-        float *w = lk_xaligned((size_t)count * sizeof *w);
-        if (n->shape.rank > 1) fill(w, count, 1 / __builtin_sqrtf((float)fan), seed);
-        else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
-        if (strcmp(b->work, "full")) { LK_TRY(lk_exec_bind(b->x, (lk_val){id}, w, count)); continue; }
-        lk_err e = lk_exec_set(b->x, (lk_val){id}, w, count);
-        free(w);
-        LK_TRY(e);
+    const bool bound = strcmp(b->work, "full");
+    int64_t all = 0, most = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        float *w = pass ? lk_xaligned((size_t)(bound ? all : most) * sizeof *w) : NULL, *first = w;
+        uint64_t seed = 0;                                /* by order: the same weights however the rest is built */
+        for (int id = 0; id < lk_graph_count(b->g); id++) {
+            const lk_node *n = lk_graph_node(b->g, (lk_val){id});
+            if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
+            int64_t count = lk_numel(n->shape), fan = count / n->shape.d[0], room = (count + 15) / 16 * 16;
+            seed++;
+            if (!pass) { all += room; most = room > most ? room : most; continue; }
+            if (n->shape.rank > 1) fill(b, w, count, 1 / __builtin_sqrtf((float)fan), seed);
+            else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
+            LK_TRY(bound ? lk_exec_bind(b->x, (lk_val){id}, w, count) : lk_exec_set(b->x, (lk_val){id}, w, count));
+            if (bound) w += room;
+        }
+        if (!bound) free(first);
     }
     return LK_OK;
 }
@@ -109,6 +123,7 @@ static void build_sampling(bench *b, const lk_net *net, const char *model) {
 static lk_err build(bench *b, const char *model, int64_t memory) {
     static const char *const targets[] = {"to_q", "to_k", "to_v", "to_out.0", NULL};
     lk_graph *g = b->g = lk_graph_new();
+    b->pool = lk_pool_new(b->threads);
     unfuse(b);
     if (decodes(b)) {
         LK_TRY(lk_vae_config_load(model, &b->vae));
@@ -116,7 +131,7 @@ static lk_err build(bench *b, const char *model, int64_t memory) {
         b->channels = b->vae.latent_channels;
         b->noisy = lk_input(g, "latent", LK_F32, LK_SHAPE(b->batch, b->channels, b->size, b->size));
         b->predicted = lk_vae_decode(&net, &b->vae, b->noisy);
-        LK_TRY(lk_exec_new(g, &b->predicted, 1, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
+        LK_TRY(lk_exec_new(g, &b->predicted, 1, (lk_exec_opts){.pool = b->pool, .memory_limit = memory}, &b->x));
         return fill_weights(b);
     }
     b->channels = 4; b->context = 128; b->rows = samples(b) ? 2 * b->batch : b->batch;
@@ -141,14 +156,14 @@ static lk_err build(bench *b, const char *model, int64_t memory) {
         build_training(b, &net, model);
     }
     lk_val trained[] = {samples(b) ? b->predicted : lk_optimiser_loss(b->optimiser), samples(b) ? LK_NONE : lk_optimiser_grad_norm(b->optimiser)};
-    LK_TRY(lk_exec_new(g, trained, samples(b) ? 1 : 2, (lk_exec_opts){.pool = lk_pool_new(b->threads), .memory_limit = memory}, &b->x));
+    LK_TRY(lk_exec_new(g, trained, samples(b) ? 1 : 2, (lk_exec_opts){.pool = b->pool, .memory_limit = memory}, &b->x));
     LK_TRY(fill_weights(b));
     return b->adapter ? lk_adapter_init(b->adapter, b->x, 1) : LK_OK;
 }
 static lk_err set(const bench *b, lk_val v, float size, uint64_t seed) {
     int64_t n = lk_numel(lk_shape_of(b->g, v));
     float *x = lk_xmalloc((size_t)n * sizeof *x);
-    fill(x, n, size, seed);
+    fill(b, x, n, size, seed);
     lk_err e = lk_exec_set(b->x, v, x, n);
     free(x);
     return e;
@@ -157,7 +172,7 @@ static lk_err chain(bench *b, int steps) {
     int64_t n = b->batch * b->channels * b->size * b->size;
     float *x = lk_xmalloc((size_t)n * sizeof *x), *out = lk_xmalloc((size_t)n * sizeof *out), t[128];
     lk_err e = set(b, b->text, 1.7f, 7);
-    fill(x, n, 1.7f, (uint64_t)b->step++);
+    fill(b, x, n, 1.7f, (uint64_t)b->step++);
     for (int i = 0; i < steps && !e; i++) {
         for (int64_t r = 0; r < b->batch; r++) t[r] = (float)lk_scheduler_timesteps(b->scheduler)[i];
         e = lk_exec_set(b->x, b->timestep, t, b->batch);
