@@ -37,10 +37,9 @@ ifneq ($(DEPS_OK),yes)
 $(error packages are missing; the line above installs them)
 endif
 endif
-PKGS      := hdf5 gsl libpng libjpeg jansson lapacke openblas
 PKG_CF    := $(shell pkg-config --cflags hdf5 libpng libjpeg jansson 2>/dev/null)
-# OpenBLAS before GSL: GSL brings a plain cblas of its own, and the first one named is the one that runs
-PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson lapacke openblas 2>/dev/null; pkg-config --libs gsl 2>/dev/null) -lhdf5_hl -lm -lpthread
+# OpenBLAS and LAPACKE are loaded by what needs them (framework/base/lapack.h)
+PKG_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson gsl 2>/dev/null) -lhdf5_hl -ldl -lm -lpthread
 TEST_LIBS := $(shell pkg-config --libs cunit 2>/dev/null || echo -lcunit)
 
 # ---- flags. The last ones are docs/numerics.md rule 1 and win over the user's.
@@ -154,7 +153,7 @@ NVCC_FLAGS = -std=c++17 -O3 -fmad=false -ftz=false -prec-div=true -prec-sqrt=tru
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_C     := $(wildcard framework/backend/cuda/*.c) framework/backend/choose.c framework/harness/provenance.c metrics/distributions.c
 CUDA_OBJ   := $(CUDA_C:%.c=$(CUDA_BUILD)/%.o) $(CUDA_BUILD)/kernels.o
-CUDA_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson lapacke openblas 2>/dev/null) -lhdf5_hl -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 \
+CUDA_LIBS  := $(shell pkg-config --libs hdf5 libpng libjpeg jansson 2>/dev/null) -lhdf5_hl -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 \
               -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -lm -lpthread
 CUDA_EXPS  := $(EXP_SRC:experiments/%.c=$(CUDA_BUILD)/bin/exp-%)
 cuda: $(if $(NVCC),$(CUDA_EXPS),no-nvcc)

@@ -6,10 +6,9 @@
  * triangle (Householder, Cholesky), or from moments the scaled eigenvectors.
  * Up to EXACT_MOST dimensions everything is our own arithmetic in fixed order; above, LAPACK, and the result is inexact. There the
  * singular values are roots of the eigenvalues of the cross Gram's square, a quarter of the time, unless that loses digits. */
+#include "base/lapack.h"       /* dgesdd, dpotrf, dsyevd, dgeqrf, dgemm, dsyrk, dtrmm */
 #include "metrics/linalg.h"
 #include "metrics/metrics.h"
-#include <cblas.h>          /* dgemm, dsyrk, dtrmm */
-#include <lapacke.h>        /* dgesdd, dpotrf, dsyevd, dgeqrf */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +33,7 @@ static void centre(const double *x, int64_t n, int64_t d, factor *out, double *c
 static double *lapack_r(double *x, int64_t n, int64_t d) {
     double *r = lk_xcalloc((size_t)(d * d), sizeof *r), *tau = lk_xmalloc((size_t)d * sizeof *tau), *t = lk_xmalloc((size_t)(n * d) * sizeof *t);
     for (int64_t i = 0; i < n; i++) for (int64_t j = 0; j < d; j++) t[j * n + i] = x[i * d + j];
-    LAPACKE_dgeqrf(LAPACK_COL_MAJOR, (lapack_int)n, (lapack_int)d, t, (lapack_int)n, tau);
+    lk_la()->dgeqrf(LAPACK_COL_MAJOR, (lapack_int)n, (lapack_int)d, t, (lapack_int)n, tau);
     for (int64_t i = 0; i < d; i++) for (int64_t j = i; j < d; j++) r[i * d + j] = t[j * n + i];
     free(t);
     free(tau);
@@ -43,8 +42,8 @@ static double *lapack_r(double *x, int64_t n, int64_t d) {
 /* Upper triangle by Cholesky of the Gram matrix; NULL where it is not safely positive. */
 static double *cholesky_r(const double *x, int64_t n, int64_t d) {
     double *s = lk_xcalloc((size_t)(d * d), sizeof *s), least = INFINITY, most = 0;
-    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, (int)d, (int)n, 1, x, (int)d, 0, s, (int)d);
-    bool ok = LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'U', (lapack_int)d, s, (lapack_int)d) == 0;
+    lk_la()->dsyrk(CblasRowMajor, CblasUpper, CblasTrans, (int)d, (int)n, 1, x, (int)d, 0, s, (int)d);
+    bool ok = lk_la()->dpotrf(LAPACK_ROW_MAJOR, 'U', (lapack_int)d, s, (lapack_int)d) == 0;
     for (int64_t i = 0; ok && i < d; i++) {
         least = fmin(least, s[i * d + i]);
         most = fmax(most, s[i * d + i]);
@@ -99,8 +98,8 @@ static double nuclear_exact(const factor *a, const factor *b, int64_t d) {
 static bool roots_of_square(const double *g, int64_t rows, int64_t columns, double apart, double *sum) {
     int64_t r = rows < columns ? rows : columns;
     double *m = lk_xmalloc((size_t)(r * r + r) * sizeof *m), *w = m + r * r, slack = 0;      /* w: ascending */
-    cblas_dsyrk(CblasRowMajor, CblasUpper, rows < columns ? CblasNoTrans : CblasTrans, (int)r, (int)(rows < columns ? columns : rows), 1, g, (int)columns, 0, m, (int)r);
-    bool ok = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'L', (lapack_int)r, m, (lapack_int)r, w) == 0;
+    lk_la()->dsyrk(CblasRowMajor, CblasUpper, rows < columns ? CblasNoTrans : CblasTrans, (int)r, (int)(rows < columns ? columns : rows), 1, g, (int)columns, 0, m, (int)r);
+    bool ok = lk_la()->dsyevd(LAPACK_COL_MAJOR, 'N', 'L', (lapack_int)r, m, (lapack_int)r, w) == 0;
     double largest = ok ? w[r - 1] : 0;
     for (int64_t i = 0; ok && i < r; i++) {
         ok = w[i] > 0;
@@ -115,11 +114,11 @@ static bool roots_of_square(const double *g, int64_t rows, int64_t columns, doub
 static lk_err nuclear_lapack(const factor *a, const factor *b, int64_t d, double apart /* the distance and twice the sum */, double *sum) {
     int64_t r = a->r < b->r ? a->r : b->r;
     double *g = lk_xmalloc((size_t)(a->r * b->r) * sizeof *g);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)a->r, (int)b->r, (int)d, 1, a->f, (int)d, b->f, (int)d, 0, g, (int)b->r);
+    lk_la()->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)a->r, (int)b->r, (int)d, 1, a->f, (int)d, b->f, (int)d, 0, g, (int)b->r);
     lapack_int info = 0;
     if (!roots_of_square(g, a->r, b->r, apart, sum)) {
         double *values = lk_xmalloc((size_t)r * sizeof *values);
-        info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'N', (lapack_int)b->r, (lapack_int)a->r, g, (lapack_int)b->r, values, NULL, 1, NULL, 1);
+        info = lk_la()->dgesdd(LAPACK_COL_MAJOR, 'N', (lapack_int)b->r, (lapack_int)a->r, g, (lapack_int)b->r, values, NULL, 1, NULL, 1);
         *sum = lk_sum(values, r);
         free(values);
     }
@@ -196,6 +195,7 @@ lk_err lk_frechet_features(const double *x, int64_t nx, const double *y, int64_t
     if (groups && (groups < 2 || nx < 2 * groups || ny < 2 * groups))
         return lk_error(LK_EINPUT, "Frechet distance: a jackknife over %d groups needs at least %d samples in each set (%lld and %lld are given); ask for none",
                         groups, 2 * groups, (long long)nx, (long long)ny);
+    if (d > EXACT_MOST) LK_TRY(lk_lapack_load());
     *out = (lk_frechet){ .debiased = NAN, .se = NAN, .n = { nx, ny }, .few = nx - 1 < d || ny - 1 < d };
     factor a = factor_of(x, nx, d), b = factor_of(y, ny, d);
     lk_err e = distance(&a, &b, d, out);
@@ -221,7 +221,7 @@ static lk_err factor_of_moments(const char *which, const double *mean, const dou
     if (d <= EXACT_MOST) lk_jacobi_symmetric(a, d, w, v);
     else {
         memcpy(v, a, (size_t)(d * d) * sizeof *a);
-        if (LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)d, v, (lapack_int)d, w)) {
+        if (lk_la()->dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)d, v, (lapack_int)d, w)) {
             free(a);
             factor_free(out);
             return lk_error(LK_ENUM, "Frechet distance: eigenvalues of the %s covariance did not converge", which);
@@ -242,11 +242,11 @@ static bool cross_by_cholesky(const double *c1, const double *c2, int64_t d, dou
     double *l = lk_xmalloc((size_t)(2 * d * d + d) * sizeof *l), *m = l + d * d, *w = m + d * d, least = INFINITY, most = 0;
     memcpy(l, c1, (size_t)(d * d) * sizeof *l);
     memcpy(m, c2, (size_t)(d * d) * sizeof *m);
-    bool ok = LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d) == 0;
+    bool ok = lk_la()->dpotrf(LAPACK_ROW_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d) == 0;
     if (ok) {
-        cblas_dtrmm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, (int)d, (int)d, 1, l, (int)d, m, (int)d);
-        cblas_dtrmm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)d, (int)d, 1, l, (int)d, m, (int)d);
-        ok = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'N', 'U', (lapack_int)d, m, (lapack_int)d, w) == 0;
+        lk_la()->dtrmm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, (int)d, (int)d, 1, l, (int)d, m, (int)d);
+        lk_la()->dtrmm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)d, (int)d, 1, l, (int)d, m, (int)d);
+        ok = lk_la()->dsyevd(LAPACK_ROW_MAJOR, 'N', 'U', (lapack_int)d, m, (lapack_int)d, w) == 0;
     }
     *sum = 0;
     for (int64_t i = 0; ok && i < d; i++) {
@@ -261,6 +261,7 @@ lk_err lk_frechet_moments(const double *mean1, const double *cov1, const double 
     if (d < 1) return lk_error(LK_EINPUT, "Frechet distance: dimension %lld", (long long)d);
     for (int64_t i = 0; i < d * d; i++)
         if (!isfinite(cov1[i]) || !isfinite(cov2[i])) return lk_error(LK_ENUM, "Frechet distance: a covariance has a NaN or infinity at (%lld, %lld)", (long long)(i / d), (long long)(i % d));
+    if (d > EXACT_MOST) LK_TRY(lk_lapack_load());
     *out = (lk_frechet){ .debiased = NAN, .se = NAN, .d = d };
     double sum;
     if (d > EXACT_MOST && cross_by_cholesky(cov1, cov2, d, &sum)) {

@@ -1,7 +1,7 @@
 /* What can be computed from adapters without a model: the delta of a module, merging, the best approximation of lower rank, sums and
  * interpolations, the difference of two checkpoints. binary64 on the host, sums in index order, rounded once; only the SVD is LAPACK's. */
+#include "base/lapack.h"        /* dgesdd, dgeqrf, dorgqr */
 #include "models/lora_internal.h"
-#include <lapacke.h>        /* dgesdd, dgeqrf, dorgqr */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +102,8 @@ static void split_roots(lk_lora_part *p, const double *u, const double *s, const
 
 static lk_err svd(double *x, int64_t rows, int64_t columns, double *s, double *u, double *vt) {
     int64_t n = rows < columns ? rows : columns;
-    int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', (lapack_int)rows, (lapack_int)columns, x, (lapack_int)columns, s, u, (lapack_int)n, vt, (lapack_int)columns);
+    LK_TRY(lk_lapack_load());
+    int info = lk_la()->dgesdd(LAPACK_ROW_MAJOR, 'S', (lapack_int)rows, (lapack_int)columns, x, (lapack_int)columns, s, u, (lapack_int)n, vt, (lapack_int)columns);
     return info ? lk_error(LK_ENUM, "singular value decomposition of %lld x %lld: LAPACK's dgesdd returned %d (NaN in the values?)", (long long)rows, (long long)columns, info) : LK_OK;
 }
 
@@ -158,10 +159,11 @@ static bool has_bias(const lk_lora_file *f) { return f->n && f->part[0].t[LK_SLO
 
 /* B = Qb Rb and A' = Qa Ra: the SVD of the small Rb Ra' gives that of BA. x is [rows, r]; q replaces it, upper is [r, r]. */
 static lk_err thin_qr(double *x, int64_t rows, int64_t r, double *upper) {
+    LK_TRY(lk_lapack_load());
     double *tau = lk_xcalloc((size_t)r, sizeof *tau);
-    int info = LAPACKE_dgeqrf(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, x, (lapack_int)r, tau);
+    int info = lk_la()->dgeqrf(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, x, (lapack_int)r, tau);
     for (int64_t i = 0; i < r; i++) for (int64_t j = 0; j < r; j++) upper[i * r + j] = j >= i ? x[i * r + j] : 0;
-    if (!info) info = LAPACKE_dorgqr(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, (lapack_int)r, x, (lapack_int)r, tau);
+    if (!info) info = lk_la()->dorgqr(LAPACK_ROW_MAJOR, (lapack_int)rows, (lapack_int)r, (lapack_int)r, x, (lapack_int)r, tau);
     free(tau);
     return info ? lk_error(LK_ENUM, "QR of %lld x %lld: LAPACK returned %d (NaN in the values?)", (long long)rows, (long long)r, info) : LK_OK;
 }

@@ -121,20 +121,20 @@ static int more_first(const void *a, const void *b) {                     /* byt
     return of_x != of_y ? (of_x > of_y ? -1 : 1) : earlier_first(x, y);
 }
 
-/* Where b fits best among the placed, which are in order of offset. */
-static int64_t best_offset(buffer *const *placed, int n, const buffer *b) {
+/* What is placed, in order of offset: a copy that is walked from end to end for every buffer. */
+typedef struct { int first, last; int64_t offset, end; } placed_buffer;
+static int64_t best_offset(const placed_buffer *placed, int n, const buffer *b) {
     int64_t free_from = 0, best = -1, best_gap = INT64_MAX;
-    for (int i = 0; i < n; i++) {
-        const buffer *q = placed[i];
-        if (q->last < b->first || q->first > b->last) continue;
+    for (const placed_buffer *q = placed; q < placed + n; q++) {
+        if ((q->last < b->first) | (q->first > b->last)) continue;
         int64_t gap = q->offset - free_from;
         if (gap >= b->bytes && gap < best_gap) best = free_from, best_gap = gap;
-        if (q->offset + q->bytes > free_from) free_from = q->offset + q->bytes;
+        if (q->end > free_from) free_from = q->end;
     }
     return best >= 0 ? best : free_from;
 }
 
-static int64_t place_in_order(planner *p, buffer **order, buffer **placed, int (*by)(const void *, const void *)) {
+static int64_t place_in_order(planner *p, buffer **order, placed_buffer *placed, int (*by)(const void *, const void *)) {
     int64_t end = 0;
     for (int i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];
     qsort(order, (size_t)p->n_buffers, sizeof *order, by);
@@ -142,9 +142,9 @@ static int64_t place_in_order(planner *p, buffer **order, buffer **placed, int (
         buffer *b = order[i];
         b->offset = best_offset(placed, i, b);
         int at = i;
-        while (at > 0 && placed[at - 1]->offset > b->offset) at--;
+        while (at > 0 && placed[at - 1].offset > b->offset) at--;
         memmove(placed + at + 1, placed + at, sizeof *placed * (size_t)(i - at));
-        placed[at] = b;
+        placed[at] = (placed_buffer){b->first, b->last, b->offset, b->offset + b->bytes};
         if (b->offset + b->bytes > end) end = b->offset + b->bytes;
     }
     return end;
@@ -174,16 +174,19 @@ static int64_t most_alive(const planner *p, int64_t *of_gradients) {
 static void place_buffers(planner *p) {
     static int (*const orders[])(const void *, const void *) = {larger_first, more_first, longer_first};
     enum { ORDERS = sizeof orders / sizeof *orders };
-    buffer **order = lk_xmalloc(sizeof *order * (size_t)(p->n_buffers + 1)), **placed = lk_xmalloc(sizeof *placed * (size_t)(p->n_buffers + 1));
-    int64_t end[ORDERS];
-    int best = 0, last = 0;
+    buffer **order = lk_xmalloc(sizeof *order * (size_t)(p->n_buffers + 1));
+    placed_buffer *placed = lk_xmalloc(sizeof *placed * (size_t)(p->n_buffers + 1));
+    int64_t end[ORDERS], *offset = lk_xmalloc(sizeof *offset * (size_t)(p->n_buffers + 1));      /* of the best */
+    int best = 0;
     p->alive_bytes = most_alive(p, &p->alive_gradients);
     for (int i = 0; i < ORDERS && (!i || end[best] > p->alive_bytes + p->alive_bytes / 64); i++) {
         end[i] = place_in_order(p, order, placed, orders[i]);
         if (end[i] < end[best]) best = i;
-        last = i;
+        for (int k = 0; best == i && k < p->n_buffers; k++) offset[k] = p->buffers[k].offset;
     }
-    p->arena_bytes = best == last ? end[best] : place_in_order(p, order, placed, orders[best]);
+    for (int k = 0; k < p->n_buffers; k++) p->buffers[k].offset = offset[k];
+    p->arena_bytes = end[best];
+    free(offset);
     free(order);
     free(placed);
 }

@@ -4,6 +4,7 @@
  * written first and may be one checkpoint ahead; the checkpoint's own step decides, and rows and samples that came after
  * it are dropped on resume. The attribute ckpt_marks of run.h5 remembers how many samples each of the last two
  * checkpoints had. A run is finished when run.h5 says status = done; the rename of the state only tells the others. */
+#include "base/lapack.h"
 #include "harness/internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -206,6 +207,7 @@ static lk_err finish(lk_ctx *c) {
     char hex[65];
     double began = lk_wall_s();
     LK_TRY(inputs_unchanged(c->grid));
+    if (lk_la()) lk_run_provenance(c->run, "lapack", lk_la()->version);      /* only where something has needed it */
     LK_TRY(lk_run_digest(c->run, access(adapter, F_OK) ? NULL : adapter, hex));
     lk_run_attr(c->run, "status", "done");
     touch(c->run);

@@ -15,7 +15,6 @@ static const char *const gsl_version = "not linked";
 #include <sys/utsname.h>
 #include <unistd.h>
 
-extern char *openblas_get_config(void);      /* of the library that is linked; not every cblas.h that may be found declares it */
 #ifndef LK_FLAGS
 #define LK_FLAGS "not recorded"
 #endif
@@ -79,7 +78,7 @@ static void command_line(grid *g) {
 static void libraries(grid *g) {
     unsigned major, minor, release;
     H5get_libversion(&major, &minor, &release);
-    char *text = lk_xfmt("hdf5 %u.%u.%u, jansson %s, libpng %s, gsl %s, openblas %s", major, minor, release, jansson_version_str(), png_get_libpng_ver(NULL), gsl_version, openblas_get_config());
+    char *text = lk_xfmt("hdf5 %u.%u.%u, jansson %s, libpng %s, gsl %s", major, minor, release, jansson_version_str(), png_get_libpng_ver(NULL), gsl_version);
     put(g, "libraries", text);
     free(text);
 }

@@ -10,7 +10,7 @@ threads=${LK_THREADS:-$(nproc)}
 bench=$BUILD/tests/bench/bench_contract
 mkdir -p "${bench%/*}"
 ${CC:-cc} -O2 -std=c17 -D_GNU_SOURCE -Iframework -I. tests/bench/bench_contract.c "$BUILD/liblk.a" \
-    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas) -lm -lpthread -o "$bench" || exit 1
+    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl) -lm -lpthread -o "$bench" || exit 1
 for python in "$LK_PEERS" build/peers/bin/python ""; do
     [ -n "$python" ] && "$python" -c 'import torch' 2>/dev/null && break
 done

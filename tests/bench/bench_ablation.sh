@@ -9,7 +9,7 @@ BUILD=${BUILD:-build}; ROUNDS=${ROUNDS:-5}; STEPS=${STEPS:-1}; threads=${LK_THRE
 bench=$BUILD/tests/bench/bench_step out=$BUILD/bench
 mkdir -p "${bench%/*}" "$out"
 ${CC:-cc} -O3 -mavx2 -std=c17 -D_GNU_SOURCE -Iframework -I. $(pkg-config --cflags hdf5 jansson) tests/bench/bench_step.c "$BUILD/liblk.a" \
-    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas) -lhdf5_hl -lm -lpthread -o "$bench" || exit 1
+    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl) -lhdf5_hl -lm -lpthread -o "$bench" || exit 1
 names=("nothing fused" "group norm + SiLU" "GEGLU, GELU" "attention" "all fused" "all, Winograd")
 options=("apart=norm,geglu,attention" "apart=geglu,attention" "apart=norm,attention" "apart=norm,geglu" "apart=" "backend=cpu-fast")
 

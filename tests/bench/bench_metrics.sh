@@ -9,7 +9,7 @@ threads=${LK_THREADS:-$(nproc)}
 bench=$BUILD/tests/bench/bench_metrics
 mkdir -p "${bench%/*}"
 ${CC:-cc} -O2 -std=c17 -D_GNU_SOURCE -Iframework -I. $(pkg-config --cflags jansson) tests/bench/bench_metrics.c "$BUILD/liblk.a" \
-    $(pkg-config --libs hdf5 libpng libjpeg jansson lapacke openblas) $(pkg-config --libs gsl) -lm -lpthread -o "$bench" || exit 1
+    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl) -lm -lpthread -o "$bench" || exit 1
 for python in "$LK_PEERS" build/peers/bin/python ""; do
     [ -n "$python" ] && "$python" -c 'import torch' 2>/dev/null && break
 done

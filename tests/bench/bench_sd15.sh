@@ -10,7 +10,7 @@ free=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 bench=$BUILD/tests/bench/bench_step
 mkdir -p "${bench%/*}"
 ${CC:-cc} -O3 -mavx2 -std=c17 -D_GNU_SOURCE -Iframework -I. $(pkg-config --cflags hdf5 jansson) tests/bench/bench_step.c "$BUILD/liblk.a" \
-    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl lapacke openblas) -lhdf5_hl -lm -lpthread -o "$bench" || exit 1
+    $(pkg-config --libs hdf5 libpng libjpeg jansson gsl) -lhdf5_hl -lm -lpthread -o "$bench" || exit 1
 for python in "$LK_PEERS" build/peers/bin/python ""; do
     [ -n "$python" ] && "$python" -c 'import torch, diffusers, peft, safetensors' 2>/dev/null && break
 done
