@@ -244,6 +244,31 @@ TEST(written_and_read_again_gives_the_same_bits) {
         }
 }
 
+/* The config beside a file says what the one in its header says; of a built adapter it is composed without its values. */
+TEST(the_config_is_the_headers) {
+    for (int k = 0; k < KINDS; k++) {
+        net m;
+        lk_st *st;
+        json_t *beside, *header;
+        char path[512], config[512];
+        lk_adapter *a = load(file_of(k), &m);
+        snprintf(path, sizeof path, "%s/headed.safetensors", lk_test_dir());
+        snprintf(config, sizeof config, "%s/adapter_config.json", lk_test_dir());
+        CHECK_OK(lk_adapter_save(a, m.exec, path));
+        CHECK_OK(lk_adapter_save_config(a, config));
+        CHECK_OK(lk_st_open(path, &st));
+        CHECK_OK(lk_json_load(config, &beside));
+        const char *text = lk_st_meta(st, "adapter_config");
+        CHECK_OK(lk_json_parse(text, strlen(text), path, &header));
+        CHECK_MSG(json_equal(beside, header), "%s", kinds[k].name);
+        json_decref(beside);
+        json_decref(header);
+        lk_st_close(st);
+        close_net(&m);
+        lk_adapter_free(a);
+    }
+}
+
 /* A fresh adapter changes no bit, whatever kind. */
 TEST(a_fresh_adapter_changes_no_bit) {
     net plain;
