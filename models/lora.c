@@ -4,6 +4,7 @@
  *   DoRA           m / ||W + s BA|| (W x + s B A x) + bias     the norm per output row, detached from the gradient (Liu et al. 2024, section 4.3)
  *
  *   lora_bias      y + s (B(A(x)) + b)
+ *   tucker         y + s B(M(A(x)))                         A and B 1x1, M with the convolution's kernel, stride and padding
  *
  * A convolution's A has its kernel, stride and padding; B is 1x1. In a convolution of several groups A sees all channels and B is grouped, as PEFT has it
  * (A [r, C, kh, kw], B [O, r / groups, 1, 1]): that delta is no weight of the convolution, so it cannot be merged. Several adapters add their branches to the same base output.
@@ -124,6 +125,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
     if (a->config.kind < LK_LOHA && m.r % groups) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d is not divisible by the convolution's %d groups", name, m.r, groups); return NULL; }
     if (a->config.lora_bias && a->config.kind > LK_RSLORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA and rsLoRA have a bias of B (lora_bias)", name); return NULL; }
+    if (a->config.tucker && groups > 1 && a->config.kind < LK_LOHA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: Tucker's form of a convolution in %d groups is not implemented", name, groups); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
     lk_lora_shapes(&a->config, s, groups, m.r, shapes);
     for (int i = 0; i < LK_SLOT_COUNT; i++) m.t[i] = shapes[i].rank ? adapter_param(g, a, name, lk_lora_leaves[i].peft, shapes[i]) : LK_NONE;
@@ -208,7 +210,8 @@ static lk_val apply_weight(lk_graph *g, lk_val x, lk_val w, const lk_conv *conv)
 static lk_val row_norms(lk_graph *g, const lk_adapter *a, const lk_lora_module *m) {
     lk_shape s = lk_shape_of(g, m->w);
     int64_t columns = lk_numel(s) / (s.d[0] ? s.d[0] : 1);
-    lk_val ba = lk_matmul(g, lk_reshape(g, m->t[LK_SLOT_B], LK_SHAPE(s.d[0] / m->groups, m->r)), lk_reshape(g, m->t[LK_SLOT_A], LK_SHAPE(m->r, m->groups * columns)), LK_NONE, (lk_mm){ 0 });
+    lk_val ba = lk_ok(m->t[LK_SLOT_MID]) ? lk_lora_delta_node(g, a->config.kind, m->t)
+                : lk_matmul(g, lk_reshape(g, m->t[LK_SLOT_B], LK_SHAPE(s.d[0] / m->groups, m->r)), lk_reshape(g, m->t[LK_SLOT_A], LK_SHAPE(m->r, m->groups * columns)), LK_NONE, (lk_mm){ 0 });
     lk_val whole = lk_add(g, lk_reshape(g, m->w, LK_SHAPE(s.d[0], columns)), times_scale(g, a, m, lk_reshape(g, ba, LK_SHAPE(s.d[0], columns))));
     lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, whole), (lk_axes){ .n = 1, .axis = { 1 } }));
     return lk_reshape(g, lk_detach(g, norm), lk_shape_of(g, m->t[LK_SLOT_MAGNITUDE]));
@@ -242,7 +245,10 @@ static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
     lk_conv down = conv ? *conv : (lk_conv){ 0 }, up = { .stride = { 1, 1 }, .groups = m->groups };
     down.groups = 1;
-    lk_val h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, apply_weight(g, dropped, m->t[LK_SLOT_A], conv ? &down : NULL)), conv != NULL);
+    bool core = lk_ok(m->t[LK_SLOT_MID]);
+    lk_val h = apply_weight(g, dropped, m->t[LK_SLOT_A], core ? &up : conv ? &down : NULL);
+    if (core) h = apply_weight(g, h, m->t[LK_SLOT_MID], &down);
+    h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, h), conv != NULL);
     lk_val low_rank = times_scale(g, a, m, apply(g, h, m->t[LK_SLOT_B], m->t[LK_SLOT_BIAS], conv ? &up : NULL));
     return lk_lora_is_dora(a->config.kind) ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
 }

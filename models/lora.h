@@ -22,7 +22,7 @@ typedef struct {
     const char *const *alpha_names; const double *alpha_values;
     bool lora_bias;                   /* LoRA, rsLoRA: B has a bias, scaled as the branch (PEFT's lora_bias) */
     int factor; bool both;            /* LoKr: LyCORIS' factor (0: any) and decompose_both */
-    bool tucker;                      /* LoHa, LoKr: products of convolutions with kernels beyond 1x1 have a core (LyCORIS' use_tucker, PEFT's use_effective_conv2d) */
+    bool tucker;                      /* of convolutions with kernels beyond 1x1 the products have a core (LyCORIS' use_tucker; PEFT's use_effective_conv2d, of LoHa and LoKr) */
     /* Whole modules trained and kept beside the low-rank branches, NULL-ended (PEFT's): "conv_in" means the module of that name or ending, and
      * all below it. The adapter has copies of their params, which replace the base's, whatever its weight; no target inside them is adapted. */
     const char *const *modules_to_save;

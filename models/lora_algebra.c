@@ -16,7 +16,7 @@ int lk_lora_part_groups(const lk_lora_part *p) { return p->t[LK_SLOT_B].x ? (int
 void lk_lora_part_size(const lk_lora_part *p, int64_t *rows, int64_t *columns) {
     if (!p->t[LK_SLOT_B].x) { lk_lycoris_size(p->t[LK_SLOT_DIFF].x ? LK_FULL : p->t[LK_SLOT_H1A].x ? LK_LOHA : LK_LOKR, p, rows, columns); return; }
     *rows = p->t[LK_SLOT_B].s.d[0];
-    *columns = lk_numel(p->t[LK_SLOT_A].s) / p->r;
+    *columns = lk_numel(p->t[LK_SLOT_A].s) / p->r * (p->t[LK_SLOT_MID].x ? p->t[LK_SLOT_MID].s.d[2] * p->t[LK_SLOT_MID].s.d[3] : 1);
 }
 
 /* out += a [rows, r] b [r, columns] times s. */
@@ -32,6 +32,7 @@ void lk_lora_part_delta(const lk_lora_file *f, const lk_lora_part *p, double *ou
     int64_t rows, columns;
     lk_lora_part_size(p, &rows, &columns);
     if (f->kind >= LK_LOHA) { lk_lycoris_delta(f->kind, p, lk_lora_file_scale(f, p), out); return; }
+    if (p->t[LK_SLOT_MID].x) { lk_lora_delta_around(p, lk_lora_file_scale(f, p), out); return; }
     memset(out, 0, (size_t)(rows * columns) * sizeof *out);
     int64_t groups = lk_lora_part_groups(p), r = p->r / groups, n = rows / groups;
     for (int64_t i = 0; i < groups; i++)
@@ -125,6 +126,7 @@ lk_err lk_lora_svd(lk_lora_file *f, lk_lora_part *p, const double *delta, lk_sha
 static lk_shape weight_shape(const lk_lora_part *p) {
     lk_shape a = p->t[LK_SLOT_A].s;
     a.d[0] = p->t[LK_SLOT_B].s.d[0];
+    if (p->t[LK_SLOT_MID].x) { a.d[2] = p->t[LK_SLOT_MID].s.d[2]; a.d[3] = p->t[LK_SLOT_MID].s.d[3]; a.rank = 4; }
     return a;
 }
 
@@ -205,7 +207,7 @@ static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r
     int64_t most = rows < columns ? rows : columns;
     if (from->t[LK_SLOT_MAGNITUDE].x) return lk_error(LK_EINPUT, "%s: DoRA has no exact form of lower rank: merge it and extract instead", f->path);
     to->name = lk_strdup(out->arena, from->name);
-    if (from->r <= most) {
+    if (from->r <= most && !from->t[LK_SLOT_MID].x) {
         set_pair(out, to, weight_shape(from), r < from->r ? r : from->r);
         keep_bias(f, from, out, to);
         return lk_err_wrap(small_svd(f, from, to, rows, columns, kept), "%s: module '%s'", f->path, from->name);
@@ -244,7 +246,10 @@ static const lk_lora_part *part_named(const lk_lora_file *f, const char *name) {
 
 static lk_err check_plain(const lk_lora_file *f, const char *what) {
     LK_TRY(lk_lora_no_saved(f, lk_fmt(f->arena, "%s cannot treat", what)));
-    for (int i = 0; i < f->n; i++) LK_TRY(one_group(f, &f->part[i], "mixed or interpolated"));
+    for (int i = 0; i < f->n; i++) {
+        LK_TRY(one_group(f, &f->part[i], "mixed or interpolated"));
+        if (f->part[i].t[LK_SLOT_MID].x) return lk_error(LK_EINPUT, "%s: '%s' is in Tucker's form (lora_mid), which %s cannot treat: resize it first", f->path, f->part[i].name, what);
+    }
     return f->kind == LK_LORA || f->kind == LK_RSLORA ? LK_OK : lk_error(LK_EINPUT, "%s: %s is of LoRA and rsLoRA only; this file is of another kind", f->path, what);
 }
 

@@ -4,6 +4,7 @@
  * LoRA       delta = s B A                    A [r, in(, kh, kw)], B [out, r(, 1, 1)], s = alpha / r (rsLoRA: alpha / sqrt r); DoRA adds a magnitude a row, lora_bias
  *            s times a bias [out] to the output
  *            of a convolution in groups: B [out, r / groups, 1, 1], each group's rows over its own r / groups rows of A, which see all channels
+ *            of a convolution in Tucker's form (LyCORIS' LoCon): A [r, in, 1, 1], B [out, r, 1, 1] around a core M [r, r, kh, kw] (lora_mid)
  * LoHa       delta = s (W1a W1b) o (W2a W2b)  [out, r] [r, in kh kw] twice          (Hyeon-Woo et al. 2022, FedPara; LyCORIS' names)
  * LoKr       delta = s kron(W1, W2)           each whole or a product of rank r     (Edalati et al. 2022, KronA; LyCORIS' names)
  *            both of a convolution in Tucker's form (FedPara, proposition 3): Wa [r, out], Wb [r, in] around a core T [r, r, kh, kw],
@@ -13,7 +14,7 @@
 #define LK_LORA_FILE_H
 #include "models/lora.h"
 
-typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_BIAS, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
+typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_BIAS, LK_SLOT_MID, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
                LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_K2T, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
 typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;

@@ -72,6 +72,7 @@ lk_err lk_lora_no_saved(const lk_lora_file *, const char *what);      /* refuses
 /* lora_lycoris.c. Shapes of a module's factors (rank 0: absent), w the weight's, of a convolution in so many groups; the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
 void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]);
 lk_val lk_lora_delta_node(lk_graph *, lk_lora_kind, const lk_val t[LK_SLOT_COUNT]);
+void   lk_lora_delta_around(const lk_lora_part *, double scale, double *out);      /* of LoRA with a core (lora_mid) */
 void   lk_lycoris_delta(lk_lora_kind, const lk_lora_part *, double scale, double *out);
 void   lk_lycoris_size(lk_lora_kind, const lk_lora_part *, int64_t *rows, int64_t *columns);
 lk_err lk_lycoris_check(const lk_lora_entries *, lk_lora_entry *);

@@ -13,12 +13,12 @@
 /* The end of a key says what it holds; `kohya`: alpha is in tensors. */
 static const struct { const char *end; int slot; bool kohya; } endings[] = {
     { ".lora_A.weight", LK_SLOT_A }, { ".lora_B.weight", LK_SLOT_B }, { ".lora_B.bias", LK_SLOT_BIAS }, { ".lora.down.weight", LK_SLOT_A }, { ".lora.up.weight", LK_SLOT_B },
-    { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".alpha", LK_SLOT_ALPHA, true },
+    { ".lora_down.weight", LK_SLOT_A, true }, { ".lora_up.weight", LK_SLOT_B, true }, { ".lora_mid.weight", LK_SLOT_MID, true }, { ".alpha", LK_SLOT_ALPHA, true },
     { ".lora_magnitude_vector", LK_SLOT_MAGNITUDE }, { ".lora_magnitude_vector.weight", LK_SLOT_MAGNITUDE }, { ".dora_scale", LK_SLOT_MAGNITUDE, true },
     { "_lora.down.weight", LK_SLOT_A }, { "_lora.up.weight", LK_SLOT_B },
     { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".hada_t1", LK_SLOT_H1T }, { ".hada_t2", LK_SLOT_H2T }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
     { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".lokr_t2", LK_SLOT_K2T }, { ".diff", LK_SLOT_DIFF } };
-static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude", [LK_SLOT_BIAS] = "bias" };
+static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude", [LK_SLOT_BIAS] = "bias", [LK_SLOT_MID] = "core" };
 static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
 
@@ -74,7 +74,7 @@ static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
     if (f->kind >= LK_LOHA) return lk_lycoris_check(f, e);
     const lk_tensor *a = e->t[LK_SLOT_A], *b = e->t[LK_SLOT_B];
     if (!a || !b) {
-        const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_BIAS] ? e->t[LK_SLOT_BIAS] : e->t[LK_SLOT_MAGNITUDE];
+        const lk_tensor *have = a ? a : b ? b : e->t[LK_SLOT_ALPHA] ? e->t[LK_SLOT_ALPHA] : e->t[LK_SLOT_BIAS] ? e->t[LK_SLOT_BIAS] : e->t[LK_SLOT_MID] ? e->t[LK_SLOT_MID] : e->t[LK_SLOT_MAGNITUDE];
         return lk_error(LK_EINPUT, "%s: %s of module '%s' is missing; the file has '%s'", f->path, slot_names[a ? LK_SLOT_B : LK_SLOT_A], e->name, have->name);
     }
     bool grouped = a->rank == 4 && b->rank == 4 && b->d[1] > 0 && a->d[0] % b->d[1] == 0;     /* of a convolution in groups: [out, rank / groups, 1, 1] */
@@ -82,6 +82,9 @@ static lk_err check_pair(const lk_lora_entries *f, lk_lora_entry *e) {
         return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld in its first axis and '%s' %lld in its second; they must agree", f->path, a->name,
                         (long long)(a->rank ? a->d[0] : 0), b->name, (long long)(b->rank > 1 ? b->d[1] : 0));
     if (a->d[0] > 1 << 20) return lk_error(LK_ESHAPE, "%s: '%s' has rank %lld; at most 1048576 is allowed", f->path, a->name, (long long)a->d[0]);
+    const lk_tensor *core = e->t[LK_SLOT_MID];
+    if (core && (core->rank != 4 || !core->numel || core->d[0] != a->d[0] || core->d[1] != a->d[0] || b->d[1] != a->d[0] || a->numel != a->d[0] * a->d[1]))
+        return lk_error(LK_ESHAPE, "%s: '%s' must be a core [r, r, kh, kw] between halves of 1x1 kernels and rank r", f->path, core->name);
     e->r = (int)a->d[0];
     if (f->dora && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no magnitude vector, others of the file do (DoRA)", f->path, e->name);
     if (f->bias && !e->t[LK_SLOT_BIAS]) return lk_error(LK_EINPUT, "%s: module '%s' has no lora_B.bias, others of the file do (lora_bias)", f->path, e->name);
@@ -141,7 +144,7 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         targets[i] = lk_strdup(arena, f.e[i].name);
         ranks[i] = f.e[i].r;
         alphas[i] = f.e[i].alpha;
-        tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T];
+        tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T] || f.e[i].t[LK_SLOT_MID];
     }
     *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };

@@ -45,6 +45,7 @@ void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_s
     else {
         t[LK_SLOT_A] = w.rank == 4 ? LK_SHAPE(r, w.d[1] * groups, w.d[2], w.d[3]) : LK_SHAPE(r, w.d[1]);
         t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r / groups, 1, 1) : LK_SHAPE(w.d[0], r);
+        if (c->tucker && w.rank == 4 && w.d[2] * w.d[3] > 1) { t[LK_SLOT_A] = LK_SHAPE(r, w.d[1], 1, 1); t[LK_SLOT_MID] = LK_SHAPE(r, r, w.d[2], w.d[3]); }
         if (c->lora_bias) t[LK_SLOT_BIAS] = LK_SHAPE(w.d[0]);
         if (lk_lora_is_dora(c->kind)) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
     }
@@ -57,16 +58,16 @@ static lk_val as_matrix(lk_graph *g, lk_val v) {
     return lk_reshape(g, v, LK_SHAPE(s.d[0], lk_numel(s) / s.d[0]));
 }
 static lk_val product(lk_graph *g, lk_val a, lk_val b) { return lk_matmul(g, as_matrix(g, a), as_matrix(g, b), LK_NONE, (lk_mm){ 0 }); }
-/* core [r, q, kh, kw], a [r, rows], b [q, columns] -> [rows, columns kh kw]: a' core first, then b' for each row. */
-static lk_val around(lk_graph *g, lk_val core, lk_val a, lk_val b) {
+/* core [r, q, kh, kw], a [r, rows] (across: [rows, r]), b [q, columns] -> [rows, columns kh kw]: a' core first, then b' for each row. */
+static lk_val around(lk_graph *g, lk_val core, lk_val a, bool across, lk_val b) {
     lk_shape s = lk_shape_of(g, core);
-    int64_t rows = lk_dim(g, a, 1), kernel = s.d[2] * s.d[3];
-    lk_val half = lk_reshape(g, lk_matmul(g, a, as_matrix(g, core), LK_NONE, (lk_mm){ .ta = true }), LK_SHAPE(rows, s.d[1], kernel));
-    return lk_reshape(g, lk_matmul(g, b, half, LK_NONE, (lk_mm){ .ta = true }), LK_SHAPE(rows, lk_dim(g, b, 1) * kernel));
+    int64_t rows = lk_dim(g, a, !across), kernel = s.d[2] * s.d[3];
+    lk_val half = lk_reshape(g, lk_matmul(g, as_matrix(g, a), as_matrix(g, core), LK_NONE, (lk_mm){ .ta = !across }), LK_SHAPE(rows, s.d[1], kernel));
+    return lk_reshape(g, lk_matmul(g, as_matrix(g, b), half, LK_NONE, (lk_mm){ .ta = true }), LK_SHAPE(rows, lk_dim(g, b, 1) * kernel));
 }
 static lk_val factor_node(lk_graph *g, factor f, const lk_val t[LK_SLOT_COUNT]) {
     if (f.whole != NONE && lk_ok(t[f.whole])) return as_matrix(g, t[f.whole]);
-    return f.core != NONE && lk_ok(t[f.core]) ? around(g, t[f.core], t[f.a], t[f.b]) : product(g, t[f.a], t[f.b]);
+    return f.core != NONE && lk_ok(t[f.core]) ? around(g, t[f.core], t[f.a], false, t[f.b]) : product(g, t[f.a], t[f.b]);
 }
 
 static lk_val kron(lk_graph *g, lk_val x, lk_val y) {
@@ -79,7 +80,7 @@ lk_val lk_lora_delta_node(lk_graph *g, lk_lora_kind kind, const lk_val t[LK_SLOT
     if (kind == LK_LOHA) return lk_mul(g, factor_node(g, h1, t), factor_node(g, h2, t));
     if (kind == LK_LOKR) return kron(g, factor_node(g, k1, t), factor_node(g, k2, t));
     if (kind == LK_FULL) return as_matrix(g, t[LK_SLOT_DIFF]);
-    return product(g, t[LK_SLOT_B], t[LK_SLOT_A]);
+    return lk_ok(t[LK_SLOT_MID]) ? around(g, t[LK_SLOT_MID], t[LK_SLOT_B], true, t[LK_SLOT_A]) : product(g, t[LK_SLOT_B], t[LK_SLOT_A]);
 }
 
 /* ---- on the host ------------------------------------------------------------------------------------------------------------ */
@@ -99,14 +100,14 @@ static matrix whole_of(const lk_lora_array *whole) {
     for (int64_t i = 0; i < lk_numel(whole->s); i++) m.x[i] = whole->x[i];
     return m;
 }
-static matrix around_of(const lk_lora_array *core, const lk_lora_array *a, const lk_lora_array *b) {
+static matrix around_of(const lk_lora_array *core, const lk_lora_array *a, bool across, const lk_lora_array *b) {
     int64_t r = core->s.d[0], q = core->s.d[1], kernel = core->s.d[2] * core->s.d[3], columns = b->s.d[1];
-    matrix m = { a->s.d[1], columns * kernel, NULL };
+    matrix m = { a->s.d[!across], columns * kernel, NULL };
     double *half = lk_xcalloc((size_t)(q * kernel), sizeof *half);
     m.x = lk_xcalloc((size_t)(m.rows * m.columns), sizeof *m.x);
     for (int64_t i = 0; i < m.rows; i++) {
         memset(half, 0, (size_t)(q * kernel) * sizeof *half);
-        for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < q * kernel; j++) half[j] += (double)a->x[k * m.rows + i] * core->x[k * q * kernel + j];
+        for (int64_t k = 0; k < r; k++) for (int64_t j = 0; j < q * kernel; j++) half[j] += (double)a->x[across ? i * r + k : k * m.rows + i] * core->x[k * q * kernel + j];
         for (int64_t k = 0; k < q; k++)
             for (int64_t c = 0; c < columns; c++) for (int64_t y = 0; y < kernel; y++) m.x[(i * columns + c) * kernel + y] += b->x[k * columns + c] * half[k * kernel + y];
     }
@@ -115,7 +116,13 @@ static matrix around_of(const lk_lora_array *core, const lk_lora_array *a, const
 }
 static bool has(const lk_lora_array *t, int slot) { return slot != NONE && t[slot].x; }
 static matrix factor_of(const lk_lora_array *t, factor f) {
-    return has(t, f.whole) ? whole_of(&t[f.whole]) : has(t, f.core) ? around_of(&t[f.core], &t[f.a], &t[f.b]) : product_of(&t[f.a], &t[f.b]);
+    return has(t, f.whole) ? whole_of(&t[f.whole]) : has(t, f.core) ? around_of(&t[f.core], &t[f.a], false, &t[f.b]) : product_of(&t[f.a], &t[f.b]);
+}
+
+void lk_lora_delta_around(const lk_lora_part *p, double scale, double *out) {
+    matrix m = around_of(&p->t[LK_SLOT_MID], &p->t[LK_SLOT_B], true, &p->t[LK_SLOT_A]);
+    for (int64_t i = 0; i < m.rows * m.columns; i++) out[i] = scale * m.x[i];
+    free(m.x);
 }
 
 void lk_lycoris_delta(lk_lora_kind kind, const lk_lora_part *p, double scale, double *out) {
@@ -181,7 +188,7 @@ static void size_of_entry(const lk_lora_entry *e, factor s, int64_t *rows, int64
 }
 
 lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
-    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE] || e->t[LK_SLOT_BIAS]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
+    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE] || e->t[LK_SLOT_BIAS] || e->t[LK_SLOT_MID]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
     for (int i = 0; i < LK_SLOT_COUNT; i++) {
         lk_lora_kind kind = i == LK_SLOT_DIFF ? LK_FULL : i < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         if (e->t[i] && kind != f->kind) return lk_error(LK_EINPUT, "%s: '%s': LoHa, LoKr and full differences are mixed in one file", f->path, e->t[i]->name);

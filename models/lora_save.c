@@ -8,7 +8,7 @@ static const struct { lk_lora_format format; const char *name; } formats[] = {
     { LK_FORMAT_PEFT, "peft" }, { LK_FORMAT_DIFFUSERS, "diffusers" }, { LK_FORMAT_KOHYA, "kohya" }, { LK_FORMAT_KOHYA_SGM, "kohya-sgm" },
     { LK_FORMAT_KOHYA_FLUX, "kohya-flux" } };
 const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
-    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" }, [LK_SLOT_BIAS] = { "lora_B.bias" },
+    [LK_SLOT_A] = { "lora_A.weight", "lora_down.weight" }, [LK_SLOT_B] = { "lora_B.weight", "lora_up.weight" }, [LK_SLOT_MAGNITUDE] = { "lora_magnitude_vector", "dora_scale" }, [LK_SLOT_BIAS] = { "lora_B.bias" }, [LK_SLOT_MID] = { "lora_mid.weight", "lora_mid.weight" },
     [LK_SLOT_H1A] = { "hada_w1_a", "hada_w1_a" }, [LK_SLOT_H1B] = { "hada_w1_b", "hada_w1_b" }, [LK_SLOT_H2A] = { "hada_w2_a", "hada_w2_a" }, [LK_SLOT_H2B] = { "hada_w2_b", "hada_w2_b" },
     [LK_SLOT_H1T] = { "hada_t1", "hada_t1" }, [LK_SLOT_H2T] = { "hada_t2", "hada_t2" }, [LK_SLOT_K2T] = { "lokr_t2", "lokr_t2" },
     [LK_SLOT_K1] = { "lokr_w1", "lokr_w1" }, [LK_SLOT_K1A] = { "lokr_w1_a", "lokr_w1_a" }, [LK_SLOT_K1B] = { "lokr_w1_b", "lokr_w1_b" },
@@ -94,8 +94,10 @@ static void add(writing *w, const char *name, lk_shape s, const float *x) {
     memcpy(item->d, s.d, sizeof s.d);
 }
 
-static void add_dotted(writing *w, const lk_lora_part *p, const char *lead) {
+static lk_err add_dotted(writing *w, const lk_lora_part *p, const char *lead) {
+    if (p->t[LK_SLOT_MID].x) return lk_error(LK_EINPUT, "module '%s': LoRA in Tucker's form (lora_mid), for which PEFT and diffusers have no form; write kohya", p->name);
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, p->name, lk_lora_leaves[i].peft), p->t[i].s, p->t[i].x);
+    return LK_OK;
 }
 
 /* A magnitude a row is a column there, of as many axes as the weight has. */
@@ -144,7 +146,7 @@ static lk_err collect(writing *w) {
     w->items = lk_alloc(w->arena, ((size_t)w->f->n * (LK_SLOT_COUNT + 1) + (size_t)w->f->n_saved) * sizeof *w->items);
     for (int i = 0; i < w->f->n; i++) {
         if (kohya) LK_TRY(add_underscored(w, &w->f->part[i], lead));
-        else add_dotted(w, &w->f->part[i], lead);
+        else LK_TRY(add_dotted(w, &w->f->part[i], lead));
     }
     for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "%s%s", lead, w->f->saved[i].name), w->f->saved[i].v.s, w->f->saved[i].v.x);
     return LK_OK;

@@ -32,6 +32,7 @@ void fuzz_seeds(fuzz_add add, const char *dir) {
                                  { "lora_unet_a.hada_w2_b", F, 2, { 2, 4 }, x }, { "lora_unet_a.alpha", F, 0, { 0 }, x } }, 6, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_a.lokr_w1_a", F, 2, { 2, 2 }, x }, { "lora_unet_a.lokr_w1_b", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_a", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_b", F, 2, { 2, 2 }, x },
                                  { "lora_unet_a.lokr_t2", F, 4, { 2, 2, 1, 2 }, x } }, 5, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_a.lora_down.weight", F, 4, { 2, 3, 1, 1 }, x }, { "lora_unet_a.lora_mid.weight", F, 4, { 2, 2, 1, 3 }, x }, { "lora_unet_a.lora_up.weight", F, 4, { 4, 2, 1, 1 }, x } }, 3, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_single_blocks_0_linear1.hada_w1_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w1_b", F, 2, { 1, 2 }, x },
                                  { "lora_unet_single_blocks_0_linear1.hada_w2_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w2_b", F, 2, { 1, 2 }, x } }, 4, NULL);
     seed(add, p, (lk_st_item[]){ { "base_model.model.a.g.lora_A.weight", F, 4, { 4, 2, 1, 2 }, x }, { "base_model.model.a.g.lora_B.weight", F, 4, { 6, 2, 1, 1 }, x }, { "base_model.model.a.g.lora_B.bias", F, 1, { 6 }, x } }, 3,

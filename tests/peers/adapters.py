@@ -90,7 +90,8 @@ def every_kind(tmp):
     for kind in [*KINDS, *LYCORIS]:
         ours = os.path.join(tmp, kind, "adapter_model.safetensors")
         os.makedirs(os.path.dirname(ours))
-        subprocess.run([TOOL, "convert", f"{OUT}/{kind}/{'adapter_model' if kind in KINDS else 'lora'}.safetensors", ours, "format=peft", "base=" + modules], check=True, stdout=subprocess.DEVNULL)
+        how = ["resize", "rank=3"] if "locon" in kind else ["convert"]          # LoCon's Tucker form has no name in PEFT; its delta is of rank 3
+        subprocess.run([TOOL, *how, f"{OUT}/{kind}/{'adapter_model' if kind in KINDS else 'lora'}.safetensors", ours, "format=peft", "base=" + modules], check=True, stdout=subprocess.DEVNULL)
         m = Net()
         m.load_state_dict({k: v for k, v in base.items() if k not in ("x", "target")})
         with torch.no_grad():

@@ -44,6 +44,7 @@ MODULES = ["to_q", "attn1.to_q", "down.0.attn1.to_q", "down.1.attn1.to_k", "mid.
 LYCORIS = {
     "lycoris_loha_tucker": dict(algorithm="loha", names=ALL, lora_dim=2, alpha=3, use_tucker=True),
     "lycoris_lokr_tucker": dict(algorithm="lokr", names=["grouped", "conv", "to_q"], lora_dim=1, alpha=2, use_tucker=True),
+    "lycoris_locon_tucker": dict(algorithm="locon", names=["point", "conv", "to_q"], lora_dim=3, alpha=2, use_tucker=True),
 }
 
 
@@ -90,7 +91,7 @@ def by_lycoris(algorithm, names, **options):
             wrapped = {"locon": LoConModule, "loha": LohaModule, "lokr": LokrModule}[algorithm]("lora_unet_" + name, getattr(m, name), **options).to(dtype)
             wrapped.apply_to()
             m.__dict__.setdefault("wrapped", {})[name] = wrapped
-            params |= {f"{name}.{k}": p for k, p in wrapped.named_parameters() if "org_module" not in k}
+            params |= {f"{name}.{k}".replace("lora_down", "lora_A").replace("lora_up", "lora_B"): p for k, p in wrapped.named_parameters() if "org_module" not in k}
         return m, params
     return build
 
@@ -152,7 +153,7 @@ def main():
             c = json.load(open(f"{d}/adapter_config.json"))
             json.dump({k: sorted(v) if isinstance(v, list) else v for k, v in c.items() if v not in (None, {}, [])}, open(f"{d}/adapter_config.json", "w"), indent=1, sort_keys=True)
         else:
-            save_file({f"lora_unet_{k}": v.contiguous() for k, v in start32.items()} | {f"lora_unet_{n}.alpha": w.alpha.to(F32) for n, w in m.wrapped.items()}, f"{d}/lora.safetensors")
+            save_file({f"lora_unet_{k}".replace("lora_A", "lora_down").replace("lora_B", "lora_up"): v.contiguous() for k, v in start32.items()} | {f"lora_unet_{n}.alpha": w.alpha.to(F32) for n, w in m.wrapped.items()}, f"{d}/lora.safetensors")
         print(name, {k: f"{v.item():.1e}" for k, v in gaps.items()}, {k: tuple(v.shape) for k, v in start.items()}, flush=True)
 
 
