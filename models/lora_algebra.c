@@ -136,6 +136,7 @@ static lk_lora_file *new_like(const lk_lora_file *f, int n) {
     *out = *f;
     out->arena = arena;
     out->kind = LK_LORA;
+    out->built = NULL;
     out->path = lk_strdup(arena, f->path);
     out->component = lk_strdup(arena, f->component);
     out->part = lk_alloc(arena, (size_t)(n + 1) * sizeof *out->part);

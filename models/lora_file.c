@@ -138,7 +138,7 @@ lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {
         f->saved[f->n_saved].name = lk_strdup(f->arena, a->copies[i].name);
         err = take(f, exec, a->copies[i].v, &f->saved[f->n_saved++].v);
     }
-    f->built = &a->config;
+    f->built = memcpy(lk_alloc(f->arena, sizeof *f->built), &a->config, sizeof *f->built);
     f->layers = a->layers;
     f->attended = attended_blocks(a->seen, a->n_seen);
     if (err) lk_lora_file_free(f);
