@@ -237,20 +237,33 @@ static lk_val replaced(lk_graph *g, const lk_lora_module *m, lk_val x, lk_val w,
     lk_val all = lk_add(g, w, m->t[LK_SLOT_DIFF]);
     return apply(g, x, all, bias, conv);
 }
+static lk_conv pointwise(const lk_lora_module *m) { return (lk_conv){ .stride = { 1, 1 }, .groups = m->groups }; }
+/* What B is applied to, [..., r] or [N, r, H, W]. */
+static lk_val hidden(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val dropped, const lk_conv *conv) {
+    lk_conv down = conv ? *conv : (lk_conv){ 0 }, up = pointwise(m);
+    down.groups = 1;
+    bool core = lk_ok(m->t[LK_SLOT_MID]);
+    lk_val h = apply_weight(g, dropped, m->t[LK_SLOT_A], core ? &up : conv ? &down : NULL);
+    if (core) h = apply_weight(g, h, m->t[LK_SLOT_MID], &down);
+    return drop_ranks(g, a, m, drop_neurons(g, a, m->name, h), conv != NULL);
+}
 /* LoHa, LoKr and full differences have no low rank to pass x through: their whole delta is a weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
     if (a->config.kind >= LK_LOHA && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
         lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa, LoKr and full differences have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
-    lk_conv down = conv ? *conv : (lk_conv){ 0 }, up = { .stride = { 1, 1 }, .groups = m->groups };
-    down.groups = 1;
-    bool core = lk_ok(m->t[LK_SLOT_MID]);
-    lk_val h = apply_weight(g, dropped, m->t[LK_SLOT_A], core ? &up : conv ? &down : NULL);
-    if (core) h = apply_weight(g, h, m->t[LK_SLOT_MID], &down);
-    h = drop_ranks(g, a, m, drop_neurons(g, a, m->name, h), conv != NULL);
-    lk_val low_rank = times_scale(g, a, m, apply(g, h, m->t[LK_SLOT_B], m->t[LK_SLOT_BIAS], conv ? &up : NULL));
+    lk_conv up = pointwise(m);
+    lk_val low_rank = times_scale(g, a, m, apply(g, hidden(g, a, m, dropped, conv), m->t[LK_SLOT_B], m->t[LK_SLOT_BIAS], conv ? &up : NULL));
     return lk_lora_is_dora(a->config.kind) ? dora_branch(g, a, m, base_without_bias(g, a, m, dropped, bias, y, conv), low_rank) : low_rank;
+}
+
+/* A linear layer's branch whose last steps are the up projection, a constant scale and the sum: one operation, the same bits. */
+static bool adds_product(const lk_adapter *a, const lk_lora_module *m, const lk_conv *conv) {
+    return !conv && a->config.kind < LK_LOHA && !lk_lora_is_dora(a->config.kind) && !lk_ok(a->weight) && !lk_ok(m->t[LK_SLOT_BIAS]) && !(a->training && a->config.module_dropout > 0);
+}
+static lk_val with_product(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val sum) {
+    return lk_matmul_add(g, sum, hidden(g, a, m, drop(g, a, m->name, x), NULL), m->t[LK_SLOT_B], lk_lora_scale(&a->config, m->r, m->alpha), (lk_mm){ .tb = true });
 }
 
 static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, const lk_conv *conv) {
@@ -262,6 +275,7 @@ static lk_val with_adapters(const lk_net *net, const char *module, lk_val x, lk_
         if (!m) continue;
         lk_lora_module copy = *m;
         if (replaces(net->adapters[i], sum, y)) { sum = replaced(g, &copy, x, w, bias, conv); continue; }
+        if (adds_product(net->adapters[i], &copy, conv)) { sum = with_product(g, net->adapters[i], &copy, x, sum); continue; }
         sum = lk_add(g, sum, drop_module(g, net->adapters[i], &copy, branch_of(g, net->adapters[i], &copy, x, bias, y, conv)));
     }
     free(name);

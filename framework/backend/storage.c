@@ -67,9 +67,10 @@ void lk_storage_release(lk_storage *s) {
 }
 
 bool lk_takes_bf16(const lk_graph *g, const lk_node *n, int input) {
-    if (input != 1 || !lk_numel(n->shape)) return false;
+    const int b = n->op == LK_OP_matmul_add ? 2 : 1;
+    if (input != b || !lk_numel(n->shape)) return false;
     const lk_conv *c = &n->attr.conv;
     const bool one_group = c->groups <= 1, unit = c->stride[0] <= 1 && c->stride[1] <= 1;
-    if (n->op == LK_OP_matmul) return lk_shape_of(g, n->in[1]).rank == 2 && !n->attr.matmul.ta;
+    if (n->op == LK_OP_matmul || n->op == LK_OP_matmul_add) return lk_shape_of(g, n->in[b]).rank == 2 && !n->attr.matmul.ta;
     return (n->op == LK_OP_conv2d && one_group) || (n->op == LK_OP_conv2d_dx && one_group && unit);
 }

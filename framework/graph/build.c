@@ -146,6 +146,13 @@ lk_val lk_matmul(lk_graph *g, lk_val x, lk_val y, lk_val bias, lk_mm mm) {
     a.matmul.tb = mm.tb;
     return LK_EMIT(g, LK_OP_matmul, &a, x, y, bias);
 }
+lk_val lk_matmul_add(lk_graph *g, lk_val c, lk_val x, lk_val y, double alpha, lk_mm mm) {
+    lk_attr a = blank();
+    a.matmul.ta = mm.ta;
+    a.matmul.tb = mm.tb;
+    a.matmul.alpha = alpha;
+    return LK_EMIT(g, LK_OP_matmul_add, &a, c, x, y);
+}
 
 static lk_attr conv_attr(lk_conv c, bool sized) {
     lk_attr a = blank();

@@ -29,7 +29,7 @@ typedef struct { int stride[2], pad[4] /* top, left, bottom, right */, dilation[
                  int size[2]; /* conv2d_dx: H, W of x; conv2d_dw: kh, kw. Filled by the builders */ } lk_conv;
 typedef struct { int kernel[2], stride[2], pad[4]; bool count_pad; /* average: padding counts in the divisor */
                  int size[2]; /* _dx: H, W of x */ } lk_pool2d;   /* output size: floor; ceil is written as bottom/right pad (max pads with -inf) */
-typedef struct { bool ta, tb; } lk_mm;
+typedef struct { bool ta, tb; double alpha; /* matmul_add's */ } lk_mm;
 typedef struct { int groups; /* group_norm */ double eps; bool silu; } lk_norm;
 typedef struct { int heads; double scale; /* 0 means 1/sqrt(D) */ bool causal; } lk_sdpa_attr;
 typedef struct { int n; int axis[LK_MAX_RANK]; bool keep; } lk_axes;
@@ -52,7 +52,7 @@ typedef enum {
 #undef OP
     LK_OP_COUNT
 } lk_op;
-enum { T_EW = 1, T_VIEW = 2, T_EFFECT = 4, T_LEAF = 8, T_CONTRACT = 16 };   /* traits in ops.def */
+enum { T_EW = 1, T_VIEW = 2, T_EFFECT = 4, T_LEAF = 8, T_CONTRACT = 16, T_ONTO = 32 };   /* traits in ops.def */
 
 /* Memory classes of the plan's table. */
 typedef enum { LK_MEM_INPUT, LK_MEM_WEIGHT, LK_MEM_ADAPTER, LK_MEM_OPTIMISER, LK_MEM_CONSTANT, LK_MEM_GRADIENT, LK_MEM_ACTIVATION, LK_MEM_WORKSPACE, LK_MEM_CLASSES } lk_mem;
@@ -139,6 +139,9 @@ lk_val lk_global_norm(lk_graph *, const lk_val *, int n);       /* sqrt of the s
 /* a [..., M, K] (ta: [..., K, M]) times b [..., K, N] (tb: [..., N, K]) + bias [N]. Leading axes broadcast;
  * a 2-D b against an a without ta is one product over all rows of a. */
 lk_val lk_matmul(lk_graph *, lk_val a, lk_val b, lk_val bias, lk_mm);
+/* c + alpha (a b), c of the product's shape; the bits of lk_add(c, lk_scale(lk_matmul(a, b), alpha)), but the product is never stored:
+ * the plan puts the result where c lay, if nothing reads c later. mm.alpha is not looked at. */
+lk_val lk_matmul_add(lk_graph *, lk_val c, lk_val a, lk_val b, double alpha, lk_mm mm);
 lk_val lk_linear(lk_graph *, lk_val x /* [..., K] */, lk_val w /* [N, K] */, lk_val bias /* [N] or LK_NONE */);
 lk_val lk_conv2d(lk_graph *, lk_val x, lk_val w /* [O, C/groups, kh, kw] */, lk_val bias /* [O] or LK_NONE */, lk_conv);
 lk_val lk_conv2d_dx(lk_graph *, lk_val dy, lk_val w, lk_conv);       /* attr.size = H, W of x */

@@ -2,7 +2,8 @@
  *
  * Nodes run in creation order, so a value lives from its own id to the id of the last node that reads it or a view of it;
  * outputs live to the end. Views, effects and leaves own no memory: a view lies in its source, an effect in the param it
- * writes. An elementwise node takes over the buffer of an input of its own shape that dies there. Buffers are placed
+ * writes. An elementwise node takes over the buffer of an input of its own shape that dies there,
+ * a product onto a value (T_ONTO) that of the value. Buffers are placed
  * largest first into the tightest gap that is free throughout their life (greedy best fit by size; Pisarchyk and Lee,
  * "Efficient memory management for deep neural net inference", 2020), or in another order where that leaves gaps. Where a budget asks for it, forward values are
  * computed again in the gradient (remat.c). A plan changes no bit. */
@@ -79,14 +80,15 @@ static void find_last_readers(planner *p, const lk_val *outputs, int n) {
 
 /* ---- buffers --------------------------------------------------------------------------------------------- */
 /* The root of the input whose buffer node id may overwrite, or -1. Its other inputs may lie in the same buffer only
- * element for element. */
+ * element for element, or where it is computed onto its first input, not at all. */
 static int overwritable(const planner *p, int id) {
     const lk_node *n = node_at(p, id);
-    for (int i = 0; (traits(p, id) & T_EW) && i < n->n_in; i++) {
+    const bool onto = traits(p, id) & T_ONTO;
+    for (int i = 0; (traits(p, id) & (T_EW | T_ONTO)) && i < (onto ? 1 : n->n_in); i++) {
         int r = p->root[n->in[i].id];
         bool fits = p->buffer_of[r] >= 0 && p->last[r] == id && value_bytes(p, r) == value_bytes(p, id);
         for (int j = 0; fits && j < n->n_in; j++)
-            if (p->root[n->in[j].id] == r) fits = lk_shape_eq(node_at(p, n->in[j].id)->shape, n->shape);
+            if (p->root[n->in[j].id] == r) fits = onto ? j == i : lk_shape_eq(node_at(p, n->in[j].id)->shape, n->shape);
         if (fits) return r;
     }
     return -1;
@@ -284,6 +286,7 @@ int64_t lk_node_flops(const lk_graph *g, const lk_node *n) {
     lk_shape a = lk_shape_of(g, n->in[0]), b = lk_shape_of(g, n->in[1]);
     switch (n->op) {
     case LK_OP_matmul:    return 2 * y * a.d[a.rank - (n->attr.matmul.ta ? 2 : 1)];
+    case LK_OP_matmul_add: return 2 * y * b.d[b.rank - (n->attr.matmul.ta ? 2 : 1)];
     case LK_OP_conv2d:    return 2 * y * b.d[1] * b.d[2] * b.d[3];
     case LK_OP_conv2d_dx: return 2 * lk_numel(a) * b.d[1] * b.d[2] * b.d[3];
     case LK_OP_conv2d_dw: return 2 * lk_numel(b) * n->shape.d[1] * n->shape.d[2] * n->shape.d[3];

@@ -210,7 +210,7 @@ static const lk_shape_rule rules[LK_OP_COUNT] = {
     [LK_OP_pad] = pad, [LK_OP_concat] = concat, [LK_OP_broadcast] = broadcast, [LK_OP_gather_rows] = gather_rows,
     [LK_OP_scatter_add_rows] = scatter_add_rows,
     [LK_OP_reduce_sum] = reduce, [LK_OP_reduce_max] = reduce, [LK_OP_max_mask] = reduce,
-    [LK_OP_matmul] = lk_rule_matmul, [LK_OP_conv2d] = lk_rule_conv2d, [LK_OP_conv2d_dx] = lk_rule_conv2d_dx, [LK_OP_conv2d_dw] = lk_rule_conv2d_dw,
+    [LK_OP_matmul] = lk_rule_matmul, [LK_OP_matmul_add] = lk_rule_matmul_add, [LK_OP_conv2d] = lk_rule_conv2d, [LK_OP_conv2d_dx] = lk_rule_conv2d_dx, [LK_OP_conv2d_dw] = lk_rule_conv2d_dw,
     [LK_OP_max_pool2d] = lk_rule_pool, [LK_OP_avg_pool2d] = lk_rule_pool, [LK_OP_max_pool2d_dx] = lk_rule_max_pool2d_dx,
     [LK_OP_max_pool2d_at] = lk_rule_max_pool2d_at, [LK_OP_avg_pool2d_dx] = lk_rule_avg_pool2d_dx,
     [LK_OP_upsample_nearest] = lk_rule_resized, [LK_OP_upsample_nearest_dx] = lk_rule_resized,

@@ -4,9 +4,10 @@
 /* ---- contractions ------------------------------------------------------------------------------------ */
 static lk_shape leading(lk_shape s) { return s.rank -= 2, s; }
 
-bool lk_rule_matmul(lk_graph *g, lk_node *n) {
-    if (!lk_want_f32(g, n) || !lk_want_rank(g, n, 0, 2, LK_MAX_RANK) || !lk_want_rank(g, n, 1, 2, LK_MAX_RANK)) return false;
-    lk_shape a = lk_in_shape(g, n, 0), b = lk_in_shape(g, n, 1);
+/* The shape of a b, a and b being inputs `first` and the next. */
+static bool product_shape(lk_graph *g, lk_node *n, int first) {
+    if (!lk_want_f32(g, n) || !lk_want_rank(g, n, first, 2, LK_MAX_RANK) || !lk_want_rank(g, n, first + 1, 2, LK_MAX_RANK)) return false;
+    lk_shape a = lk_in_shape(g, n, first), b = lk_in_shape(g, n, first + 1);
     lk_mm mm = n->attr.matmul;
     int64_t m = a.d[a.rank - (mm.ta ? 1 : 2)], ka = a.d[a.rank - (mm.ta ? 2 : 1)];
     int64_t kb = b.d[b.rank - (mm.tb ? 1 : 2)], width = b.d[b.rank - (mm.tb ? 2 : 1)];
@@ -16,8 +17,14 @@ bool lk_rule_matmul(lk_graph *g, lk_node *n) {
     if (!lk_shapes_broadcast(leading(a), leading(b), &n->shape)) return lk_node_fail(g, n, "the leading axes do not broadcast");
     n->shape.d[n->shape.rank++] = m;
     n->shape.d[n->shape.rank++] = width;
-    return n->n_in < 3 || lk_want_shape(g, n, 2, LK_SHAPE(width));
+    return true;
 }
+
+bool lk_rule_matmul(lk_graph *g, lk_node *n) {
+    return product_shape(g, n, 0) && (n->n_in < 3 || lk_want_shape(g, n, 2, LK_SHAPE(n->shape.d[n->shape.rank - 1])));
+}
+
+bool lk_rule_matmul_add(lk_graph *g, lk_node *n) { return product_shape(g, n, 1) && lk_want_shape(g, n, 0, n->shape); }
 
 /* Output size of a window sliding over a padded axis; 0 if it does not fit. */
 static int64_t slid(int64_t size, int before, int after, int64_t kernel, int dilation, int stride) {

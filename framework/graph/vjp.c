@@ -3,8 +3,9 @@
  * The nodes are visited from y down to the first wrt. A node is worked on only if it lies on a path from a wrt to y: it
  * depends on a wrt (needed) and has received a cotangent. Its rule (vjp_*.c) emits cotangents for those inputs only that
  * are needed themselves, so a frozen weight costs nothing. Cotangents of one value are added in the order of arrival:
- * decreasing id of the consumer, increasing input index (numerics.md rule 3). An operation without a rule of its own
- * is differentiated through its decomposition. */
+ * decreasing id of the consumer, increasing input index (numerics.md rule 3); a product that is added to what has arrived is
+ * added on the way (matmul_add: the same bits). An operation without a rule of its own is differentiated through its
+ * decomposition. */
 #include "graph/internal.h"
 
 typedef struct {
@@ -45,10 +46,16 @@ static void sweep_free(sweep *s) {
     free(s->cotangent);
 }
 
-static void receive(lk_graph *g, sweep *s, lk_val v, lk_val c) {
+/* sum + c. own: c was emitted for this sum alone, so where it is a product nothing else will read it. */
+static lk_val plus(lk_graph *g, lk_val sum, lk_val c, bool own) {
+    const lk_node *n = lk_graph_node(g, c);
+    if (!own || n->op != LK_OP_matmul || n->n_in != 2) return lk_add(g, sum, c);
+    return lk_matmul_add(g, sum, n->in[0], n->in[1], 1, n->attr.matmul);
+}
+static void receive(lk_graph *g, sweep *s, lk_val v, lk_val c, bool own) {
     if (!lk_ok(c) || !is_needed(s, v)) return;
     lk_val *sum = &s->cotangent[v.id - s->lo];
-    *sum = lk_ok(*sum) ? lk_add(g, *sum, c) : c;
+    *sum = lk_ok(*sum) ? plus(g, *sum, c, own) : c;
 }
 
 static void visit(lk_graph *g, sweep *s, int id) {
@@ -64,15 +71,16 @@ static void visit(lk_graph *g, sweep *s, int id) {
         any |= need[i] = is_needed(s, node.in[i]);
     }
     if (!any) return;
+    const int before = g->count;
     if (row->grad == LK_GRAD_VJP) row->vjp(g, &node, (lk_val){id}, dy, need, dx);
     else if (row->grad == LK_GRAD_DEC) lk_vjp_through(g, &node, dy, need, dx);
     else lk_node_fail(g, &node, "this operation has no gradient");
     for (int i = 0; i < node.n_in; i++)
-        if (need[i]) receive(g, s, node.in[i], dx[i]);
+        if (need[i]) receive(g, s, node.in[i], dx[i], dx[i].id >= before);
 }
 
 static void sweep_run(lk_graph *g, sweep *s, lk_val y, lk_val dy) {
-    receive(g, s, y, dy);
+    receive(g, s, y, dy, false);
     for (int id = y.id; id >= s->lo && !g->error; id--) visit(g, s, id);
 }
 

@@ -9,21 +9,32 @@ static lk_val rows_of(lk_graph *g, lk_val x) { return lk_reshape(g, x, LK_SHAPE(
 
 static lk_val product(lk_graph *g, lk_val a, bool ta, lk_val b, bool tb) { return lk_matmul(g, a, b, LK_NONE, (lk_mm){ta, tb}); }
 
-RULE(matmul) {
-    (void)y;
-    lk_val a = n->in[0], b = n->in[1];
+/* Cotangents of a and b, inputs `first` and the next; dy that of the product. */
+static void product_rule(lk_graph *g, const lk_node *n, int first, lk_val dy, const bool *need, lk_val *dx) {
+    lk_val a = n->in[first], b = n->in[first + 1];
     bool ta = n->attr.matmul.ta, tb = n->attr.matmul.tb;
-    if (need[0]) {                           /* dA = dY B^T, transposed back for a^T */
+    if (need[first]) {                       /* dA = dY B^T, transposed back for a^T */
         lk_val da = ta ? product(g, b, tb, dy, true) : product(g, dy, false, b, !tb);
-        dx[0] = lk_sum_to(g, da, lk_shape_of(g, a));
+        dx[first] = lk_sum_to(g, da, lk_shape_of(g, a));
     }
-    if (need[1]) {                           /* dB = A^T dY; a 2-D b meets all rows of a in one sum */
+    if (need[first + 1]) {                   /* dB = A^T dY; a 2-D b meets all rows of a in one sum */
         lk_val rows = a, cot = dy;
         if (!ta && lk_shape_of(g, b).rank == 2) rows = rows_of(g, a), cot = rows_of(g, dy);
         lk_val db = tb ? product(g, cot, true, rows, ta) : product(g, rows, !ta, cot, false);
-        dx[1] = lk_sum_to(g, db, lk_shape_of(g, b));
+        dx[first + 1] = lk_sum_to(g, db, lk_shape_of(g, b));
     }
+}
+
+RULE(matmul) {
+    (void)y;
+    product_rule(g, n, 0, dy, need, dx);
     if (n->n_in == 3 && need[2]) dx[2] = lk_sum_to(g, dy, lk_shape_of(g, n->in[2]));
+}
+
+RULE(matmul_add) {
+    (void)y;
+    if (need[0]) dx[0] = dy;
+    if (need[1] || need[2]) product_rule(g, n, 1, lk_scale(g, dy, n->attr.matmul.alpha), need, dx);
 }
 
 /* ---- the convolution triple ---------------------------------------------------------------------------- */

@@ -174,6 +174,7 @@ enum { GUARD = 64 };
 static const uint32_t CANARY = 0x7fc0beefu;
 /* Runs everywhere; false at the first difference. `quiet`: the caller expects one. */
 static bool agrees(problem *p, const float *want, const char *what, bool quiet) {
+    const int side = p->node.op == LK_OP_matmul_add ? 2 : 1;                 /* the input that may be packed */
     int64_t n = numel(p->node.shape);
     bool all = true;
     for (int i = 0; i < 3 && all; i++) {
@@ -182,16 +183,16 @@ static bool agrees(problem *p, const float *want, const char *what, bool quiet) 
         sets[i].fill(table);
         for (int variant = 0; variant < 4 && all; variant++) {
             int threads = variant < 3 ? variant + 1 : 2;
-            bool packs = variant == 3 && sets[i].form(&p->node, p->in_shape, 1);
+            bool packs = variant == 3 && sets[i].form(&p->node, p->in_shape, side);
             if (variant == 3 && !packs) continue;
             lk_pool *pool = threads > 1 ? lk_pool_new(threads) : NULL;
             int64_t work = sets[i].workspace(&p->node, p->in_shape, threads);
             uint32_t *w = lk_xaligned((size_t)work + GUARD * 4), *out = lk_xaligned((size_t)(n + GUARD) * 4);
             for (int64_t k = 0; k < work / 4 + GUARD; k++) w[k] = CANARY;
             for (int64_t k = 0; k < n + GUARD; k++) out[k] = CANARY;
-            float *packed = packs ? values(numel(p->in_shape[1])) : NULL;
-            if (packs) sets[i].pack(&p->node, p->in_shape, 1, p->in[1], packed, pool);
-            const void *packed_list[5] = {NULL, packed};
+            float *packed = packs ? values(numel(p->in_shape[side])) : NULL;
+            if (packs) sets[i].pack(&p->node, p->in_shape, side, p->in[side], packed, pool);
+            const void *packed_list[5] = {NULL, packed, packed};
             lk_kernel_call call = {.node = &p->node, .out = out, .in = p->in, .in_shape = p->in_shape, .work = w, .packed = packs ? packed_list : NULL, .pool = pool};
             uint64_t before = sets[i].calls();
             table[p->node.op](&call);
@@ -223,9 +224,23 @@ static bool try_matmul(lk_shape a, lk_shape b, lk_shape out, lk_mm mm, bool bias
     drop(&p); free(want);
     return ok;
 }
+/* c + alpha (a b): the product as above, then one multiplication and one addition. */
+static void try_matmul_add(lk_shape a, lk_shape b, lk_shape out, lk_mm mm) {
+    problem p = {.node = {.op = LK_OP_matmul, .shape = out, .attr.matmul = mm, .n_in = 2}, .in_shape = {a, b}}, q;
+    p.in[0] = values(numel(a)); p.in[1] = values(numel(b));
+    float *want = values(numel(out)), *c = values(numel(out));
+    plain_matmul(&p, want);
+    for (int64_t i = 0; i < numel(out); i++) want[i] = c[i] + (float)mm.alpha * want[i];
+    q = (problem){.node = {.op = LK_OP_matmul_add, .shape = out, .attr.matmul = mm, .n_in = 3}, .in_shape = {out, a, b}, .in = {c, p.in[0], p.in[1]}};
+    char what[128]; snprintf(what, sizeof what, "matmul_add %lldx%lld..%lld ta=%d tb=%d", (long long)out.d[out.rank - 2], (long long)out.d[out.rank - 1], (long long)(numel(a) / out.d[out.rank - 2]), mm.ta, mm.tb);
+    agrees(&q, want, what, false);
+    drop(&q); free(want);
+}
 static void matmul_sizes(int64_t m, int64_t n, int64_t k) {
     for (int t = 0; t < 4; t++) {
-        lk_mm mm = {t & 1, t >> 1};
+        lk_mm mm = {t & 1, t >> 1, t == 3 ? 1 : 0.7};
+        try_matmul_add(mm.ta ? LK_SHAPE(k, m) : LK_SHAPE(m, k), mm.tb ? LK_SHAPE(n, k) : LK_SHAPE(k, n), LK_SHAPE(m, n), mm);
+        mm.alpha = 0;
         try_matmul(mm.ta ? LK_SHAPE(k, m) : LK_SHAPE(m, k), mm.tb ? LK_SHAPE(n, k) : LK_SHAPE(k, n), LK_SHAPE(m, n), mm, t == 2 || t == 0, false);
     }
 }
@@ -240,6 +255,8 @@ TEST(matmul_batches_and_broadcast) {
     try_matmul(LK_SHAPE(20, 11), LK_SHAPE(4, 20, 33), LK_SHAPE(4, 11, 33), (lk_mm){.ta = true}, true, false);
     try_matmul(LK_SHAPE(4, 6, 300), LK_SHAPE(17, 300), LK_SHAPE(4, 6, 17), (lk_mm){.tb = true}, true, false);      /* rows of all batches */
     try_matmul(LK_SHAPE(4, 30, 6), LK_SHAPE(30, 40), LK_SHAPE(4, 6, 40), (lk_mm){.ta = true}, false, false);
+    try_matmul_add(LK_SHAPE(3, 1, 11, 20), LK_SHAPE(5, 9, 20), LK_SHAPE(3, 5, 11, 9), (lk_mm){.tb = true, .alpha = 3.1});
+    try_matmul_add(LK_SHAPE(4, 6, 8), LK_SHAPE(170, 8), LK_SHAPE(4, 6, 170), (lk_mm){.tb = true, .alpha = 0.3});
     try_matmul(LK_SHAPE(2, 70, 300), LK_SHAPE(2, 300, 2), LK_SHAPE(2, 70, 2), (lk_mm){0}, true, false);
 }
 TEST(a_block_of_128_is_seen) {

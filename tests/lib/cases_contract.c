@@ -2,6 +2,7 @@
 #include "tests/lib/opcheck.h"
 
 #define MM(a, b) {.matmul = {a, b}}
+#define ONTO(a, b, alpha) {.matmul = {a, b, alpha}}
 #define CONV(sh, sw, top, left, bottom, right, dh, dw, g, h, w) {.conv = {{sh, sw}, {top, left, bottom, right}, {dh, dw}, g, {h, w}}}
 #define SDPA(h, s, c) {.sdpa = {h, s, c}}
 
@@ -14,6 +15,15 @@ static const op_case cases[] = {
     {LK_OP_matmul, "three blocks of k", {NORMAL(37, 601), NORMAL(601, 67), NORMAL(67)}, MM(0, 0), .big = true},
     {LK_OP_matmul, "three blocks of k, both", {NORMAL(513, 70), NORMAL(131, 513)}, MM(1, 1), .big = true},
     {LK_OP_matmul, "linear", {NORMAL(2, 129, 300), NORMAL(97, 300), NORMAL(97)}, MM(0, 1), .big = true},
+
+    {LK_OP_matmul_add, "plain", {NORMAL(3, 4), NORMAL(3, 5), NORMAL(5, 4)}, ONTO(0, 0, 1)}, {LK_OP_matmul_add, "a transposed", {NORMAL(3, 4), NORMAL(5, 3), NORMAL(5, 4)}, ONTO(1, 0, 0.7)},
+    {LK_OP_matmul_add, "both", {NORMAL(3, 4), NORMAL(5, 3), NORMAL(4, 5)}, ONTO(1, 1, -2.25)}, {LK_OP_matmul_add, "batches", {NORMAL(2, 3, 2), NORMAL(2, 3, 5), NORMAL(2, 5, 2)}, ONTO(0, 0, 0.3)},
+    {LK_OP_matmul_add, "LoRA's up projection", {NORMAL(2, 3, 6), NORMAL(2, 3, 4), NORMAL(6, 4)}, ONTO(0, 1, 2)},
+    {LK_OP_matmul_add, "a broadcast", {NORMAL(2, 2, 3, 3), NORMAL(1, 3, 4), NORMAL(2, 2, 4, 3)}, ONTO(0, 0, 1)},
+    {LK_OP_matmul_add, "rank 8", {NORMAL(2, 129, 97), NORMAL(2, 129, 8), NORMAL(97, 8)}, ONTO(0, 1, 0.6), .big = true},
+    {LK_OP_matmul_add, "a whole block of k", {NORMAL(67, 530), NORMAL(67, 256), NORMAL(256, 530)}, ONTO(0, 0, 1), .big = true},
+    {LK_OP_matmul_add, "three blocks of k", {NORMAL(300, 270), NORMAL(300, 601), NORMAL(601, 270)}, ONTO(0, 0, 0.6), .big = true},
+    {LK_OP_matmul_add, "few columns", {NORMAL(2, 601, 5), NORMAL(2, 601, 70), NORMAL(2, 70, 5)}, ONTO(0, 0, 0.6), .big = true},
 
     {LK_OP_conv2d, "3x3 pad 1", {NORMAL(2, 3, 5, 4), NORMAL(4, 3, 3, 3), NORMAL(4)}, CONV(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)},
     {LK_OP_conv2d, "1x1", {NORMAL(2, 3, 3, 2), NORMAL(5, 3, 1, 1)}, CONV(1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0)},

@@ -30,6 +30,7 @@ typedef struct {
     int rank; int64_t lead[LK_LEAD], a_lead[LK_LEAD], b_lead[LK_LEAD], c_lead[LK_LEAD], bias_lead[LK_LEAD];   /* batch axes */
     int64_t tiles_m, tiles_n;
     float scale; int scaled, add;                                      /* add: the sum goes on from what c holds */
+    const float *onto;                                                 /* laid out as c, maybe c itself: the finished product is added to it; NULL: none */
     int causal; int64_t causal_from;                                   /* -inf is added where column > row + causal_from */
     lk_taps_args taps;
 } lk_product_args;
@@ -84,11 +85,12 @@ LK_BODY void lk_product_body(lk_block *blk, const lk_product_args *p, lk_access 
     lk_product_own own[LK_EACH(LK_PRODUCT_THREADS)];
     const int64_t n0 = blk->index % p->tiles_n * LK_TILE, m0 = blk->index / p->tiles_n % p->tiles_m * LK_TILE;
     int64_t batch = blk->index / p->tiles_n / p->tiles_m;
-    const float *a = p->a, *b = p->b, *bias = p->bias; float *c = p->c;
+    const float *a = p->a, *b = p->b, *bias = p->bias, *onto = p->onto; float *c = p->c;
     for (int i = p->rank - 1; i >= 0; batch /= p->lead[i], i--) {
         int64_t at = batch % p->lead[i];
         a += at * p->a_lead[i]; b += at * p->b_lead[i]; c += at * p->c_lead[i];
         if (bias) bias += at * p->bias_lead[i];
+        if (onto) onto += at * p->c_lead[i];
     }
     LK_BEGIN(blk, t)
         lk_product_own *o = &own[LK_MINE(t)];
@@ -124,7 +126,9 @@ LK_BODY void lk_product_body(lk_block *blk, const lk_product_args *p, lk_access 
         const lk_product_own *o = &own[LK_MINE(t)];
         for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) {
             int64_t m = m0 + t / 16 + 16 * i, n = n0 + t % 16 + 16 * j;
-            if (m < p->m && n < p->n) c[lk_c_at(p, m, n)] = lk_product_end(p, bias, m, n, o->sum[i][j]);
+            if (m >= p->m || n >= p->n) continue;
+            const float v = lk_product_end(p, bias, m, n, o->sum[i][j]);
+            c[lk_c_at(p, m, n)] = onto ? onto[lk_c_at(p, m, n)] + v : v;
         }
     LK_END
 }

@@ -1,5 +1,5 @@
 /* The fast tier: the launches of a lowering pass through here, and those of the four contraction kernels become calls of
- * cuBLASLt. All else, and a product whose result does not lie in rows (conv_dx with a stride), runs as in the exact tier.
+ * cuBLASLt. All else, a product whose result does not lie in rows (conv_dx with a stride), and one onto a value that is kept, runs as in the exact tier.
  *
  * cuBLASLt wants plain matrices: each operand has stride 1 along one of its two axes. One that has and is of the right type is
  * read where it lies; any other is packed into the workspace first (body_fast.h): rounded to bf16, or a convolution's pixels
@@ -181,7 +181,7 @@ static void batch(fast *f, const lk_product_args *p, const operand *oa, const op
         for (int64_t n = 0; n < p->n; n += rows_b) {
             const int64_t width = p->n - n < rows_b ? p->n - n : rows_b;
             matrix b = rows_of(p, ob, p->b, x->b, x->count, n, width, f->packed + bytes_a);
-            problem q = {height, width, p->k, x->count, p->c_m, x->c, p->c + m * p->c_m + n, scale, p->add ? scale : 0, bias ? p->bias + n : NULL};
+            problem q = {height, width, p->k, x->count, p->c_m, x->c, p->c + m * p->c_m + n, scale, p->onto ? 1 : p->add ? scale : 0, bias ? p->bias + n : NULL};
             multiply(f, &a, &b, &q);
         }
     }
@@ -202,7 +202,8 @@ static bool product(fast *f, lk_cuda_kernel kernel, const lk_product_args *p) {
     axis axes[LK_LEAD];
     const operand a = look_at(f, p, kernel, 0), b = look_at(f, p, kernel, 1);
     const bool in_rows = p->c_n == 1 && (p->c_period >= p->n || p->c_n_far == p->c_period) && (p->c_m >= p->n || p->m == 1);
-    if (!in_rows || p->k == 0 || !rows_that_fit(&a, p->m, p->k) || !rows_that_fit(&b, p->n, p->k)) return false;
+    const bool in_place = !p->onto || p->onto == p->c || f->measuring;       /* the library adds to what lies in c */
+    if (!in_rows || !in_place || p->k == 0 || !rows_that_fit(&a, p->m, p->k) || !rows_that_fit(&b, p->n, p->k)) return false;
     const int n = axes_of(p, axes);
     bool by_column = p->bias && p->bias_m == 0 && p->bias_n == 1 && !p->causal;                    /* the library adds it */
     for (int i = 0; i < p->rank; i++) by_column = by_column && p->bias_lead[i] == 0;

@@ -222,6 +222,6 @@ const lk_cuda_lowering lk_cuda_lower[LK_OP_COUNT] = {
     [LK_OP_upsample_nearest] = upsample, [LK_OP_upsample_nearest_dx] = upsample_dx, [LK_OP_affine_warp] = warp, [LK_OP_affine_warp_dx] = warp_dx,
     [LK_OP_timestep_embed] = timestep_embed, [LK_OP_rope_table] = rope_table, [LK_OP_rope] = rope, [LK_OP_randn] = random_numbers, [LK_OP_randu] = random_numbers,
     [LK_OP_assign] = assign, [LK_OP_ema] = ema, [LK_OP_adamw] = adamw,
-    [LK_OP_matmul] = lk_cuda_lower_matmul, [LK_OP_conv2d] = lk_cuda_lower_conv, [LK_OP_conv2d_dx] = lk_cuda_lower_conv, [LK_OP_conv2d_dw] = lk_cuda_lower_conv,
+    [LK_OP_matmul] = lk_cuda_lower_matmul, [LK_OP_matmul_add] = lk_cuda_lower_matmul, [LK_OP_conv2d] = lk_cuda_lower_conv, [LK_OP_conv2d_dx] = lk_cuda_lower_conv, [LK_OP_conv2d_dw] = lk_cuda_lower_conv,
     [LK_OP_sdpa] = lk_cuda_lower_sdpa, [LK_OP_sdpa_grad] = lk_cuda_lower_sdpa,
 };

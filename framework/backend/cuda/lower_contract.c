@@ -17,18 +17,20 @@ static void launch_product(lk_product_args *p, lk_cuda_kernel kernel, lk_cuda_la
     if (blocks > 0) launch(ctx, kernel, blocks, p);
 }
 
-/* ---- matmul ---------------------------------------------------------------------------------------------------- */
+/* ---- matmul, matmul_add ---------------------------------------------------------------------------------------------------- */
 void lk_cuda_lower_matmul(const lk_kernel_call *c, lk_cuda_launch launch, void *ctx) {
-    const lk_shape a = c->in_shape[0], b = c->in_shape[1], out = c->node->shape;
+    const int first = c->node->op == LK_OP_matmul_add;            /* c, a, b */
+    const lk_shape a = c->in_shape[first], b = c->in_shape[first + 1], out = c->node->shape;
     const lk_mm mm = c->node->attr.matmul;
     const int64_t ld_a = a.d[a.rank - 1], ld_b = b.d[b.rank - 1];
     const int64_t k = mm.ta ? a.d[a.rank - 2] : ld_a, n = mm.tb ? b.d[b.rank - 2] : ld_b;
     const bool shared = b.rank == 2 && !mm.ta;                    /* one product over all rows of a */
     const int64_t m = mm.ta ? ld_a : shared ? lk_cuda_span(a, 0, a.rank - 1) : a.d[a.rank - 2];
-    lk_product_args p = product_new(c->in[0], c->in[1], c->out, m, n, k);
+    lk_product_args p = product_new(c->in[first], c->in[first + 1], c->out, m, n, k);
     p.a_m = mm.ta ? 1 : ld_a; p.a_k = mm.ta ? ld_a : 1;
     p.b_n = mm.tb ? ld_b : 1; p.b_k = mm.tb ? 1 : ld_b;
-    p.bias = c->node->n_in > 2 ? c->in[2] : NULL; p.bias_n = 1;
+    p.bias = !first && c->node->n_in > 2 ? c->in[2] : NULL; p.bias_n = 1;
+    if (first) { p.onto = c->in[0]; p.scaled = 1; p.scale = (float)mm.alpha; }
     int64_t at_a = m * k, at_b = k * n, at_c = m * n;
     p.rank = shared ? 0 : out.rank - 2;
     for (int i = p.rank - 1; i >= 0; i--) {

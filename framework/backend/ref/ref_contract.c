@@ -5,14 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void matmul(const lk_kernel_call *c) {
-    const double *a = c->in[0], *b = c->in[1], *bias = ref_in(c, 2);
-    lk_shape sa = c->in_shape[0], sb = c->in_shape[1], so = c->node->shape;
+/* out = bias + sum of products, a and b being inputs `first` and the next. */
+static void products(const lk_kernel_call *c, int first, const double *bias, double *out) {
+    const double *a = c->in[first], *b = c->in[first + 1];
+    lk_shape sa = c->in_shape[first], sb = c->in_shape[first + 1], so = c->node->shape;
     bool ta = c->node->attr.matmul.ta, tb = c->node->attr.matmul.tb;
     int64_t m = so.d[so.rank - 2], n = so.d[so.rank - 1], k = sa.d[sa.rank - (ta ? 2 : 1)];
     lk_shape outer = so, outer_a = sa, outer_b = sb;
     outer.rank -= 2; outer_a.rank -= 2; outer_b.rank -= 2;
-    double *out = c->out;
     for (int64_t o = 0, count = lk_numel(outer); o < count; o++) {
         int64_t at[LK_MAX_RANK];
         ref_where(outer, o, at);
@@ -23,6 +23,15 @@ static void matmul(const lk_kernel_call *c) {
             out[(o * m + i) * n + j] = sum;
         }
     }
+}
+static void matmul(const lk_kernel_call *c) { products(c, 0, ref_in(c, 2), c->out); }
+static void matmul_add(const lk_kernel_call *c) {
+    const double *base = c->in[0];
+    int64_t all = lk_numel(c->node->shape);
+    double *out = c->out, *product = lk_xmalloc(sizeof *product * (size_t)(all + 1));      /* out may be base */
+    products(c, 1, NULL, product);
+    for (int64_t i = 0; i < all; i++) out[i] = base[i] + c->node->attr.matmul.alpha * product[i];
+    free(product);
 }
 
 /* ---- convolution ------------------------------------------------------------------------------ */
@@ -148,6 +157,7 @@ static void sdpa_grad(const lk_kernel_call *c) {
 
 void ref_contract(lk_kernel *table) {
     table[LK_OP_matmul] = matmul;
+    table[LK_OP_matmul_add] = matmul_add;
     table[LK_OP_conv2d] = conv2d;
     table[LK_OP_conv2d_dx] = conv2d_dx;
     table[LK_OP_conv2d_dw] = conv2d_dw;

@@ -1,6 +1,6 @@
 /* The contractions' entry in the table: counts the calls of this instruction set, answers for workspaces and
  * for the packed form of frozen weights (their transposition, one form for every instruction set):
- *   1       matmul's b [N, K] with tb: [K, N]
+ *   1       b [N, K] of matmul and matmul_add with tb: [K, N]
  *   1 + g   conv weights [O, C/g, kh, kw] of g groups: [g, kh, kw, C/g, O/g], which conv2d reads by columns
  *           and conv2d_dx by rows
  * A 1 x 1 convolution and a depthwise one read their weights as they are. */
@@ -19,12 +19,13 @@ void LK_KNAME(lk_kernels_contract)(lk_kernel *table) {
 }
 int64_t LK_KNAME(lk_contract_workspace)(const lk_node *n, const lk_shape *in, int threads) {
     switch (n->op) {
-        case LK_OP_matmul: return LK_KNAME(lk_matmul_workspace)(n, in, threads);
+        case LK_OP_matmul: case LK_OP_matmul_add: return LK_KNAME(lk_matmul_workspace)(n, in, threads);
         case LK_OP_conv2d: case LK_OP_conv2d_dx: case LK_OP_conv2d_dw: return LK_KNAME(lk_conv_workspace)(n, in, threads);
         default: return LK_KNAME(lk_attention_workspace)(n, in, threads);
     }
 }
 int LK_KNAME(lk_contract_pack_form)(const lk_node *n, const lk_shape *in, int input) {
+    if (n->op == LK_OP_matmul_add) return input == 2 && n->attr.matmul.tb && in[2].rank == 2;
     if (input != 1) return 0;
     if (n->op == LK_OP_matmul) return n->attr.matmul.tb && in[1].rank == 2;
     if (n->op != LK_OP_conv2d && n->op != LK_OP_conv2d_dx) return 0;
@@ -44,7 +45,7 @@ static void pack_channels(void *ctx, int64_t begin, int64_t end, int thread) {
 }
 void LK_KNAME(lk_contract_pack)(const lk_node *n, const lk_shape *in, int input, const float *values, float *packed, lk_pool *pool) {
     pack_job j = {.values = values, .packed = packed};
-    if (n->op == LK_OP_matmul) {
+    if (n->op == LK_OP_matmul || n->op == LK_OP_matmul_add) {
         j.rows = in[input].d[0]; j.columns = in[input].d[1];
         lk_parallel(pool, (j.rows + ROWS - 1) / ROWS, lk_k_max(1, LK_GRAIN / (ROWS * j.columns)), pack_rows, &j);
         return;

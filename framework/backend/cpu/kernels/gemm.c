@@ -12,6 +12,7 @@ typedef struct {
     int kc;
     float *c; int64_t ldc, c_v;        /* c_v: from one vector of a row to the next */
     const float *bias_row, *bias_col;  /* set in the last block only */
+    const float *onto; float alpha;    /* laid out as c */
     bool first;                        /* this block's chain is the value; else it is added */
     int tail;                          /* lanes of the last vector that exist */
 } tile_call;
@@ -41,7 +42,7 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
     }
     const bool first = t->first, whole = t->tail == VW;
     const vmask tail = v_mask(0, t->tail);
-    const float *bias_row = t->bias_row, *bias_col = t->bias_col;
+    const float *bias_row = t->bias_row, *bias_col = t->bias_col, *onto = t->onto;
     float *c = t->c; const int64_t ldc = t->ldc, c_v = t->c_v;
 #pragma GCC unroll 16
     for (int i = 0; i < mr; i++) {
@@ -53,6 +54,10 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
             if (!first) v = v_add(cut ? v_load_mask(at, tail) : v_load(at), v);
             if (bias_row) v = v_add(v, v_set(bias_row[i]));
             if (bias_col) v = v_add(v, cut ? v_load_mask(bias_col + j * VW, tail) : v_load(bias_col + j * VW));
+            if (onto) {
+                const float *from = onto + i * ldc + j * c_v;
+                v = v_add(cut ? v_load_mask(from, tail) : v_load(from), v_mul(v_set(t->alpha), v));
+            }
             if (cut) v_store_mask(at, tail, v); else v_store(at, v);
         }
     }
@@ -247,7 +252,7 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
         const int64_t at = n0 + (int64_t)j * NR;
         const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
         const int64_t c_at = panel_at(p->c_lanes, p->c_panel, at);
-        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .c_v = panel_at(p->c_lanes, p->c_panel, at + VW) - c_at, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW};
+        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .c_v = panel_at(p->c_lanes, p->c_panel, at + VW) - c_at, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW, .alpha = p->alpha};
         t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
         if (p->b.offset) {
             t.b = p->b.p + band_at(&p->b, at); t.offset = p->b.offset + k;
@@ -258,6 +263,7 @@ static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64
         for (int i = 0; i < mp; i++) {
             t.a = a[i];
             t.c = p->c + top[i] * p->ldc + c_at;
+            t.onto = p->onto ? p->onto + top[i] * p->ldc + c_at : NULL;
             t.bias_row = last && p->bias_row ? p->bias_row + top[i] : NULL;
             fit[top[i + 1] - top[i]][nv](&t);
         }

@@ -3,8 +3,8 @@
  * operand's business: it hands over pieces of at most 256 k, which are laid out for the kernel as they come.
  *
  * Invariant: the only floating-point operations on an output are, per block of 256 k, a chain of fma from +0,
- * then one addition to what the blocks before gave, then one addition of the bias. Tiles, packing and threads
- * choose when, never what. */
+ * then one addition to what the blocks before gave, then one addition of the bias or, onto a value, the product
+ * with alpha and one addition. Tiles, packing and threads choose when, never what. */
 #ifndef LK_GEMM_H
 #define LK_GEMM_H
 #include "backend/cpu/kernels/kernels.h"
@@ -42,6 +42,7 @@ typedef struct {
     int64_t c_lanes, c_panel;                          /* c_lanes > 0: at c[j / c_lanes * c_panel + i * ldc + j % c_lanes], c_lanes in whole vectors and in fours */
     const float *bias_row, *bias_col;                  /* by i, by j; NULL: none */
     bool add;                                          /* the first block is added to c too: k goes on from whole blocks before */
+    const float *onto; float alpha;                    /* onto set: c = onto + alpha * sum, onto laid out as c and maybe c itself; k <= LK_KC, no bias */
 } lk_product;
 
 /* Computes rows [m0, m1) x columns [n0, n1); with panels n0 is a multiple of 32. scratch: LK_SCRATCH floats, 64-byte aligned. One thread. */
