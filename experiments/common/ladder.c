@@ -8,8 +8,10 @@ const int lk_rung_steps[LK_RUNGS] = {8, 4, 2, 1}, lk_transfer_sides[LK_TRANSFER_
 lk_err lk_ladder_plan(lk_ctx *c, const char *name, lk_distil_plan *plan) {
     const lk_schedule *s;
     LK_TRY(lk_schedule_find(name, &s));
-    LK_TRY(lk_schedule_plan(s, (lk_schedule_opts){lk_ctx_real(c, "budget"), (int)lk_ctx_int(c, "rank"), (int)lk_ctx_int(c, "batch"), lk_ctx_real(c, "lr"), lk_ctx_real(c, "critic_lr"),
-                                                  lk_ctx_real(c, "r1"), lk_ctx_real(c, "guidance"), lk_ctx_real(c, "full_lr")}, plan));
+    const lk_schedule_opts o = {.budget = lk_ctx_real(c, "budget"), .rank = (int)lk_ctx_int(c, "rank"), .batch = (int)lk_ctx_int(c, "batch"), .lr = lk_ctx_real(c, "lr"), .full_lr = lk_ctx_real(c, "full_lr"),
+                                .adversarial_lr = lk_ctx_real(c, "adversarial_lr"), .critic_lr = lk_ctx_real(c, "critic_lr"), .discriminator_lr = lk_ctx_real(c, "discriminator_lr"),
+                                .r1 = lk_ctx_real(c, "r1"), .guidance = lk_ctx_real(c, "guidance")};
+    LK_TRY(lk_schedule_plan(s, o, plan));
     while (plan->n > 1 && plan->stage[plan->n - 1].to < lk_ctx_int(c, "last_steps")) plan->n--;
     return LK_OK;
 }

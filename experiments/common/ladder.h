@@ -8,7 +8,7 @@
 enum { LK_RUNGS = 4, LK_TRANSFER_STEPS = 4, LK_TRANSFER_SIZES = 2 };
 extern const int lk_rung_steps[LK_RUNGS];        /* 8, 4, 2, 1 */
 extern const int lk_transfer_sides[LK_TRANSFER_SIZES];   /* of latents: 12, 24, a quarter of the pictures' 48 and 96 */
-/* Settings read from the run's config: budget, batch, rank, lr, full_lr, critic_lr, r1, guidance, people (trained on), photos (of each), last_steps
+/* Settings read from the run's config: budget, batch, rank, lr, full_lr, adversarial_lr, critic_lr, discriminator_lr, r1, guidance, people (trained on), photos (of each), last_steps
  * (stages to fewer steps are left out). */
 lk_err lk_ladder_plan(lk_ctx *, const char *schedule, lk_distil_plan *);
 /* Trains, resuming where a kill left off; scores the student of 8, 4, 2 and 1 steps under the stems "s8" ... "s1" (most_steps and fewer);

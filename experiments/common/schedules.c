@@ -101,7 +101,8 @@ double lk_schedule_cost(const lk_distil_stage *s, double r1) {
     }
 }
 lk_err lk_schedule_plan(const lk_schedule *s, lk_schedule_opts o, lk_distil_plan *p) {
-    *p = (lk_distil_plan){.rank = o.rank, .batch = o.batch, .lr = o.lr * (s->rate > 0 ? s->rate : 1), .full_lr = o.full_lr, .critic_lr = o.critic_lr, .r1 = o.r1, .fake_every = 1, .n = s->n};
+    *p = (lk_distil_plan){.rank = o.rank, .batch = o.batch, .lr = o.lr * (s->rate > 0 ? s->rate : 1), .full_lr = o.full_lr, .adversarial_lr = o.adversarial_lr, .critic_lr = o.critic_lr,
+                          .discriminator_lr = o.discriminator_lr, .r1 = o.r1, .fake_every = 1, .n = s->n};
     int shares = 0;
     for (int i = 0; i < s->n; i++) shares += s->row[i].share;
     for (int i = 0; i < s->n; i++) {

@@ -17,7 +17,7 @@ int lk_schedules(const lk_schedule **);
 /* An unknown name is an error that names the nearest. */
 lk_err lk_schedule_find(const char *name, const lk_schedule **);
 
-typedef struct { double budget; /* evaluations of the network for one latent */ int rank, batch; double lr, critic_lr, r1, guidance, full_lr; } lk_schedule_opts;
+typedef struct { double budget; /* evaluations of the network for one latent */ int rank, batch; double lr, full_lr, adversarial_lr, critic_lr, discriminator_lr, r1, guidance; } lk_schedule_opts;
 /* Guidance above 1 in the table stands for the option's; every stage gets at least one iteration. The plan is checked. */
 lk_err lk_schedule_plan(const lk_schedule *, lk_schedule_opts, lk_distil_plan *);
 /* Evaluations one iteration costs for one latent: a forward pass counts 1, a gradient 2 more, the critic's trunk half of the network. */

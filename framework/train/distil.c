@@ -335,7 +335,9 @@ lk_err lk_distiller_step(lk_distiller *d, int64_t step, double losses[2]) {
     if (stage != d->open) LK_TRY(open_stage(d, stage));
     lk_distil_step *s = &d->step;
     int64_t within = step - stage_start(d, stage);
-    double peak = st->full ? d->plan.full_lr : d->plan.lr;
+    const lk_distil_plan *p = &d->plan;
+    bool adversarial = st->kind == LK_DISTIL_ADVERSARIAL;
+    double peak = st->full ? p->full_lr : adversarial && p->adversarial_lr > 0 ? p->adversarial_lr : p->lr;
     lk_lr schedule = {.name = "cosine", .base = 0.9 * peak, .warmup = st->iterations / 10, .total = st->iterations};
     double rate;
     float v[4] = {0, 0, NAN, NAN};
@@ -343,7 +345,7 @@ lk_err lk_distiller_step(lk_distiller *d, int64_t step, double losses[2]) {
     LK_TRY(prepare(d, st, step));
     bool waits = st->kind == LK_DISTIL_MATCHING && d->plan.fake_every > 1 && (within + 1) % d->plan.fake_every;
     LK_TRY(lk_optimiser_set(s->optimiser, s->x, within, waits ? 0 : rate + 0.1 * peak));
-    if (s->critic) LK_TRY(lk_optimiser_set(s->critic, s->x, within, d->plan.critic_lr));
+    if (s->critic) LK_TRY(lk_optimiser_set(s->critic, s->x, within, adversarial && p->discriminator_lr > 0 ? p->discriminator_lr : p->critic_lr));
     LK_TRY(lk_exec_run(s->x));
     for (int i = 0; i < s->n_outputs; i++) LK_TRY(lk_exec_get(s->x, s->outputs[i], &v[i], 1));
     losses[0] = v[0]; losses[1] = v[2];

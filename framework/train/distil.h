@@ -41,7 +41,10 @@ typedef struct {
     int rank, batch;
     double lr;                    /* peak of each stage: warm-up over a tenth, then cosine to a tenth of it */
     double full_lr;               /* the same of full stages */
-    double critic_lr, r1;         /* discriminator; weight of R1 on the head's input */
+    double adversarial_lr;        /* the same of adversarial stages of a LoRA; 0: lr */
+    double critic_lr;             /* the fake score, or the head on the vision tower */
+    double discriminator_lr;      /* the discriminator, all weights of it; 0: critic_lr */
+    double r1;                    /* weight of R1 on the head's input */
     int fake_every;               /* matching: the student moves at every so manieth step, the fake score at each; 0, 1: both at each */
     int n; lk_distil_stage stage[LK_DISTIL_MAX_STAGES];
 } lk_distil_plan;
