@@ -11,7 +11,7 @@
 /* ---- configuration ------------------------------------------------------------------------------------ */
 #define BIT(c) (1u << (c))
 enum { VP = BIT(DDPM) | BIT(DDIM) | BIT(DDIM_INVERSE) | BIT(LCM), SIGMA = BIT(EULER) | BIT(EULER_A) | BIT(DPM), ALL = (1u << LK_SCHEDULER_CLASSES) - 1,
-       DIFFUSION = VP | SIGMA };
+       DIFFUSION = VP | SIGMA, EDM = BIT(EDM_EULER) | BIT(EDM_DPM), MULTISTEP = BIT(DPM) | BIT(EDM_DPM) };
 static const struct { const char *name; double beta_start, beta_end; const char *beta_schedule; lk_spacing spacing; bool clip; } classes[] = {
     [DDPM]         = { "DDPMScheduler",                   .0001, .02, "linear", LEADING, true },
     [DDIM]         = { "DDIMScheduler",                   .0001, .02, "linear", LEADING, true },
@@ -21,21 +21,24 @@ static const struct { const char *name; double beta_start, beta_end; const char 
     [DPM]          = { "DPMSolverMultistepScheduler",     .0001, .02, "linear", LINSPACE, false },
     [LCM]          = { "LCMScheduler",                    .00085, .012, "scaled_linear", LEADING, false },
     [FLOW]         = { "FlowMatchEulerDiscreteScheduler", 0, 0, "linear", LINSPACE, false },
+    [EDM_EULER]    = { "EDMEulerScheduler",               0, 0, "linear", LINSPACE, false },
+    [EDM_DPM]      = { "EDMDPMSolverMultistepScheduler",  0, 0, "linear", LINSPACE, false },
 };
 /* Every key a config may hold, the classes that know it, and the only value accepted where it is not implemented
  * (NULL: read below; "": any value, it changes nothing here). */
 static const struct { const char *key; unsigned classes; const char *only; } keys[] = {
     { "num_train_timesteps", ALL, NULL }, { "beta_start", DIFFUSION, NULL }, { "beta_end", DIFFUSION, NULL }, { "beta_schedule", DIFFUSION, NULL },
-    { "trained_betas", DIFFUSION, NULL }, { "prediction_type", DIFFUSION, NULL }, { "timestep_spacing", DIFFUSION, NULL }, { "steps_offset", DIFFUSION, NULL },
+    { "trained_betas", DIFFUSION, NULL }, { "prediction_type", DIFFUSION | EDM, NULL }, { "timestep_spacing", DIFFUSION, NULL }, { "steps_offset", DIFFUSION, NULL },
     { "rescale_betas_zero_snr", DIFFUSION, NULL }, { "clip_sample", VP, NULL }, { "clip_sample_range", VP, NULL },
     { "set_alpha_to_one", VP & ~BIT(DDPM), NULL }, { "variance_type", BIT(DDPM) | BIT(DPM), NULL },
-    { "thresholding", DIFFUSION, "false" }, { "dynamic_thresholding_ratio", DIFFUSION, "" }, { "sample_max_value", DIFFUSION, "" },
+    { "thresholding", DIFFUSION | BIT(EDM_DPM), "false" }, { "dynamic_thresholding_ratio", DIFFUSION | BIT(EDM_DPM), "" }, { "sample_max_value", DIFFUSION | BIT(EDM_DPM), "" },
     { "skip_prk_steps", DIFFUSION, "" },    /* left in many configs by the PNDM scheduler they were converted from */
     { "use_karras_sigmas", SIGMA | BIT(FLOW), NULL }, { "use_exponential_sigmas", SIGMA | BIT(FLOW), NULL }, { "use_beta_sigmas", SIGMA | BIT(FLOW), "false" },
-    { "interpolation_type", BIT(EULER), "\"linear\"" }, { "sigma_min", BIT(EULER), NULL }, { "sigma_max", BIT(EULER), NULL }, { "timestep_type", BIT(EULER), NULL },
-    { "final_sigmas_type", BIT(EULER) | BIT(DPM), NULL },
-    { "algorithm_type", BIT(DPM), NULL }, { "solver_order", BIT(DPM), NULL }, { "solver_type", BIT(DPM), NULL }, { "lower_order_final", BIT(DPM), NULL },
-    { "euler_at_final", BIT(DPM), NULL }, { "use_lu_lambdas", BIT(DPM), "false" }, { "use_flow_sigmas", BIT(DPM), NULL }, { "flow_shift", BIT(DPM), NULL },
+    { "interpolation_type", BIT(EULER), "\"linear\"" }, { "sigma_min", BIT(EULER) | EDM, NULL }, { "sigma_max", BIT(EULER) | EDM, NULL }, { "timestep_type", BIT(EULER), NULL },
+    { "final_sigmas_type", BIT(EULER) | MULTISTEP | EDM, NULL },
+    { "algorithm_type", MULTISTEP, NULL }, { "solver_order", MULTISTEP, NULL }, { "solver_type", MULTISTEP, NULL }, { "lower_order_final", MULTISTEP, NULL },
+    { "sigma_data", EDM, NULL }, { "sigma_schedule", EDM, NULL }, { "rho", EDM, NULL },
+    { "euler_at_final", MULTISTEP, NULL }, { "use_lu_lambdas", BIT(DPM), "false" }, { "use_flow_sigmas", BIT(DPM), NULL }, { "flow_shift", BIT(DPM), NULL },
     { "lambda_min_clipped", BIT(DPM), NULL },
     { "original_inference_steps", BIT(LCM), NULL }, { "timestep_scaling", BIT(LCM), NULL },
     { "shift", BIT(FLOW), NULL }, { "use_dynamic_shifting", BIT(FLOW) | BIT(DPM), NULL }, { "time_shift_type", BIT(FLOW) | BIT(DPM), NULL },
@@ -81,6 +84,17 @@ static lk_err read_choice(const json_t *c, const char *key, const char *where, c
 static const choice spacings[] = { { "linspace", LINSPACE }, { "leading", LEADING }, { "trailing", TRAILING }, { 0 } };
 static const choice predictions[] = { { "epsilon", EPSILON }, { "v_prediction", V_PREDICTION }, { "sample", SAMPLE }, { "flow_prediction", FLOW_PREDICTION }, { 0 } };
 
+static lk_err read_edm(lk_scheduler *s, const json_t *c, const char *w) {
+    int exponential;
+    LK_TRY(lk_json_real(c, "sigma_data", w, .5, &s->sigma_data));
+    LK_TRY(lk_json_real(c, "rho", w, 7, &s->rho));
+    if (!lk_scheduler_edm(s)) return LK_OK;
+    LK_TRY(read_choice(c, "sigma_schedule", w, (choice[]){ { "karras", 0 }, { "exponential", 1 }, { 0 } }, 0, &exponential));
+    s->exponential = exponential;
+    if (s->prediction != EPSILON && s->prediction != V_PREDICTION) return lk_error(LK_EINPUT, "%s.prediction_type must be epsilon or v_prediction", w);
+    if (s->sigma_min > 0 && s->sigma_max > s->sigma_min && s->sigma_data > 0 && s->rho > 0) return LK_OK;
+    return lk_error(LK_EINPUT, "%s: 0 < sigma_min < sigma_max, sigma_data > 0 and rho > 0 are needed, found %g, %g, %g, %g", w, s->sigma_min, s->sigma_max, s->sigma_data, s->rho);
+}
 static lk_err read_config(lk_scheduler *s, const json_t *c) {
     const char *w = classes[s->cls].name;
     int64_t T; int v;
@@ -98,8 +112,9 @@ static lk_err read_config(lk_scheduler *s, const json_t *c) {
     LK_TRY(read_choice(c, "variance_type", w, (choice[]){ { "fixed_small", 0 }, { "fixed_small_log", 0 }, { "fixed_large", 1 }, { 0 } }, 0, &v)); s->fixed_large = v;
     LK_TRY(lk_json_bool(c, "use_karras_sigmas", w, false, &s->karras));
     LK_TRY(lk_json_bool(c, "use_exponential_sigmas", w, false, &s->exponential));
-    LK_TRY(lk_json_real(c, "sigma_min", w, 0, &s->sigma_min));
-    LK_TRY(lk_json_real(c, "sigma_max", w, 0, &s->sigma_max));
+    LK_TRY(lk_json_real(c, "sigma_min", w, lk_scheduler_edm(s) ? .002 : 0, &s->sigma_min));
+    LK_TRY(lk_json_real(c, "sigma_max", w, lk_scheduler_edm(s) ? 80 : 0, &s->sigma_max));
+    LK_TRY(read_edm(s, c, w));
     LK_TRY(read_choice(c, "timestep_type", w, (choice[]){ { "discrete", 0 }, { "continuous", 1 }, { 0 } }, 0, &v)); s->continuous = v && s->prediction == V_PREDICTION;
     LK_TRY(read_choice(c, "final_sigmas_type", w, (choice[]){ { "zero", 0 }, { "sigma_min", 1 }, { 0 } }, 0, &v)); s->final_sigma_min = v;
     LK_TRY(read_choice(c, "algorithm_type", w, (choice[]){ { "dpmsolver++", 0 }, { "sde-dpmsolver++", 1 }, { 0 } }, 0, &v)); s->sde = v;
@@ -243,6 +258,14 @@ static void sigma_chain(lk_scheduler *s, int n) {
     s->sigma[n] = s->final_sigma_min ? train_sigma(s, 0) : 0;
     if (s->continuous) for (int i = 0; i < n; i++) s->t[i] = .25 * lk_log_d(s->sigma[i]);
 }
+static void edm_chain(lk_scheduler *s, int n) {
+    lk_edm_sigmas(s->sigma_min, s->sigma_max, s->rho, n, s->sigma);
+    for (int i = 0; i < n; i++) {
+        if (s->exponential) s->sigma[i] = lk_exp_d(linspace(lk_log_d(s->sigma_min), lk_log_d(s->sigma_max), n, n - 1 - i));
+        s->t[i] = .25 * lk_log_d(s->sigma[i]);
+    }
+    if (s->final_sigma_min) s->sigma[n] = s->cls == EDM_DPM ? s->sigma_min : s->sigma[n - 1];
+}
 static lk_err flow_chain(lk_scheduler *s, int n, lk_timestep_opts o) {
     if (s->dynamic && !o.mu) return lk_error(LK_EINPUT, "%s with use_dynamic_shifting needs mu (lk_scheduler_flow_mu)", classes[FLOW].name);
     double top = s->dynamic ? 1 : flow_shifted(s->shift, 1), low = s->dynamic ? 1. / s->T : flow_shifted(s->shift, 1. / s->T);
@@ -270,7 +293,7 @@ static void new_chain(lk_scheduler *s, int n) {
     free(s->t); free(s->sigma);
     s->n = n; s->history_step = -1;
     s->t = lk_xcalloc((size_t)n, sizeof(double));
-    s->sigma = BIT(s->cls) & (SIGMA | BIT(FLOW)) ? lk_xcalloc((size_t)n + 1, sizeof(double)) : NULL;
+    s->sigma = BIT(s->cls) & (SIGMA | EDM | BIT(FLOW)) ? lk_xcalloc((size_t)n + 1, sizeof(double)) : NULL;
 }
 lk_err lk_scheduler_set_timesteps(lk_scheduler *s, int n, lk_timestep_opts o) {
     if (n < 1 || n > s->T) return lk_error(LK_EINPUT, "%s: %d sampling steps; 1 .. %d are possible", classes[s->cls].name, n, s->T);
@@ -279,6 +302,7 @@ lk_err lk_scheduler_set_timesteps(lk_scheduler *s, int n, lk_timestep_opts o) {
     if (s->cls == FLOW) return flow_chain(s, n, o);
     if (s->cls == LCM) return lcm_chain(s, n, o.original_inference_steps ? o.original_inference_steps : s->original_steps);
     if (BIT(s->cls) & SIGMA) { sigma_chain(s, n); return LK_OK; }
+    if (BIT(s->cls) & EDM) { edm_chain(s, n); return LK_OK; }
     spaced(s, n, s->T, s->t);
     if (s->cls == DDIM_INVERSE)                                       /* from clean to noisy */
         for (int i = 0; i < n / 2; i++) { double x = s->t[i]; s->t[i] = s->t[n - 1 - i]; s->t[n - 1 - i] = x; }
@@ -286,7 +310,8 @@ lk_err lk_scheduler_set_timesteps(lk_scheduler *s, int n, lk_timestep_opts o) {
 }
 /* The chain before set_timesteps: every training timestep, noisiest first. */
 static void training_chain(lk_scheduler *s) {
-    new_chain(s, s->T);
+    new_chain(s, s->cls == EDM_EULER ? s->T + 1 : s->T);
+    if (BIT(s->cls) & EDM) { edm_chain(s, s->n); return; }
     for (int i = 0; i < s->T; i++) {
         int t = s->T - 1 - i;
         s->t[i] = t;
@@ -313,7 +338,7 @@ lk_err lk_scheduler_new(const char *cls, const json_t *config, lk_scheduler **ou
     s->cls = (lk_scheduler_class)at;
     lk_err e = check_keys(s->cls, c);
     if (!e) e = read_config(s, c);
-    if (!e && s->cls != FLOW) e = fill_alphas_cumprod(s, c);
+    if (!e && BIT(s->cls) & DIFFUSION) e = fill_alphas_cumprod(s, c);
     json_decref(empty);
     if (e) { lk_scheduler_free(s); return e; }
     training_chain(s);
@@ -339,6 +364,7 @@ int           lk_scheduler_train_steps(const lk_scheduler *s) { return s->T; }
 const double *lk_scheduler_alphas_cumprod(const lk_scheduler *s) { return s->acp; }
 const char   *lk_scheduler_prediction_type(const lk_scheduler *s) { return predictions[s->prediction].name; }
 double lk_scheduler_init_noise_sigma(const lk_scheduler *s) {
+    if (BIT(s->cls) & EDM) return __builtin_sqrt(s->sigma_max * s->sigma_max + 1);
     if (s->cls != EULER && s->cls != EULER_A) return 1;
     double top = 0;
     for (int i = 0; i < s->n; i++) if (s->sigma[i] > top) top = s->sigma[i];

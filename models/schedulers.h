@@ -10,7 +10,9 @@
  *   EulerDiscreteScheduler, EulerAncestralDiscreteScheduler  Karras et al. 2022 (arXiv:2206.00364), algorithm 1 without churn
  *   DPMSolverMultistepScheduler      Lu et al. 2022 (arXiv:2211.01095), 2M and SDE-2M
  *   LCMScheduler                     Luo et al. 2023 (arXiv:2310.04378)
- *   FlowMatchEulerDiscreteScheduler  Esser et al. 2024 (arXiv:2403.03206) */
+ *   FlowMatchEulerDiscreteScheduler  Esser et al. 2024 (arXiv:2403.03206)
+ *   EDMEulerScheduler, EDMDPMSolverMultistepScheduler  Karras et al. 2022, table 1: what is said of lk_edm below is done by scale_model_input and step;
+ *                                    timesteps are c_noise = log(sigma) / 4. v_prediction turns the sign of c_out, as the peers do */
 #ifndef LK_SCHEDULERS_H
 #define LK_SCHEDULERS_H
 #include "io/io.h"
@@ -46,9 +48,9 @@ lk_err lk_scheduler_step(lk_scheduler *, int i, const float *model_out, const fl
 
 /* ---- training ----------------------------------------------------------------------------------------- */
 int           lk_scheduler_train_steps(const lk_scheduler *);
-const double *lk_scheduler_alphas_cumprod(const lk_scheduler *);   /* train_steps values; NULL for flow matching */
+const double *lk_scheduler_alphas_cumprod(const lk_scheduler *);   /* train_steps values; NULL for flow matching and EDM */
 const char   *lk_scheduler_prediction_type(const lk_scheduler *);  /* epsilon, v_prediction, sample, flow_prediction */
-/* x_t = alpha x0 + sigma noise. Diffusion classes take an integer timestep; Euler, DPM and flow one of lk_scheduler_timesteps. */
+/* x_t = alpha x0 + sigma noise. Diffusion classes take an integer timestep; Euler, DPM, flow and EDM one of lk_scheduler_timesteps. */
 lk_err lk_scheduler_marginal(const lk_scheduler *, double timestep, double *alpha, double *sigma);
 /* samples x per values; timestep[i] is sample i's. */
 lk_err lk_scheduler_add_noise(const lk_scheduler *, const float *x0, const float *noise, const double *timestep, int64_t samples, int64_t per, float *out);

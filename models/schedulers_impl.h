@@ -3,7 +3,7 @@
 #define LK_SCHEDULERS_IMPL_H
 #include "models/schedulers.h"
 
-typedef enum { DDPM, DDIM, DDIM_INVERSE, EULER, EULER_A, DPM, LCM, FLOW, LK_SCHEDULER_CLASSES } lk_scheduler_class;
+typedef enum { DDPM, DDIM, DDIM_INVERSE, EULER, EULER_A, DPM, LCM, FLOW, EDM_EULER, EDM_DPM, LK_SCHEDULER_CLASSES } lk_scheduler_class;
 typedef enum { EPSILON, V_PREDICTION, SAMPLE, FLOW_PREDICTION } lk_prediction;
 typedef enum { LINSPACE, LEADING, TRAILING } lk_spacing;
 
@@ -18,13 +18,16 @@ struct lk_scheduler {
     bool fixed_large;                     /* DDPM's variance_type */
     bool karras, exponential, final_sigma_min, continuous;
     double sigma_min, sigma_max;          /* Karras ends; 0: from the table */
-    bool sde, heun, lower_order_final, euler_at_final; int64_t solver_order; double lambda_min_clipped;   /* DPM */
+    double sigma_data, rho;               /* EDM */
+    bool sde, heun, lower_order_final, euler_at_final; int64_t solver_order; double lambda_min_clipped;   /* both DPM classes */
     bool flow_sigmas; double flow_shift;
     int64_t original_steps; double timestep_scaling;                                                     /* LCM */
     bool dynamic, linear_shift, stochastic; double shift, shift_terminal, base_shift, max_shift; int64_t base_len, max_len;   /* flow */
 
-    double *acp;                          /* alphas_cumprod[T]; NULL for flow */
+    double *acp;                          /* alphas_cumprod[T]; NULL for flow and EDM */
     int n; double *t, *sigma;             /* the chain: timesteps[n], sigmas[n + 1] (NULL for classes without) */
     float *history; int64_t history_n; int history_step;   /* DPM: x0 of step history_step; -1: none */
 };
+static inline bool lk_scheduler_edm(const lk_scheduler *s) { return s->cls == EDM_EULER || s->cls == EDM_DPM; }
+static inline bool lk_scheduler_multistep(const lk_scheduler *s) { return s->cls == DPM || s->cls == EDM_DPM; }
 #endif

@@ -55,8 +55,12 @@ static plan ddim_inverse_rule(const lk_scheduler *s, int i, double eta) {
     if (from > s->T - 1) from = s->T - 1;
     return ddim_between(s, abar(s, from, s->set_alpha_to_one ? 1 : s->acp[0]), s->acp[(int)s->t[i]], 0);
 }
-/* Samplers in sigma: x = x0 + sigma eps, the model sees x / sqrt(sigma^2 + 1). */
+/* Samplers in sigma: x = x0 + sigma eps, the model sees x / sqrt(sigma^2 + 1), or EDM's c_in x. */
 static plan predicted_from_sigma(const lk_scheduler *s, double sigma) {
+    if (lk_scheduler_edm(s)) {
+        const lk_edm e = lk_edm_precondition(sigma, s->sigma_data);
+        return (plan){ .cx = e.c_skip, .cm = s->prediction == V_PREDICTION ? -e.c_out : e.c_out, .b0 = 1 };
+    }
     double r = sigma * sigma + 1;
     if (s->prediction == V_PREDICTION) return (plan){ .cx = 1 / r, .cm = -sigma / __builtin_sqrt(r), .b0 = 1 };
     return predicted(s->prediction, 1, sigma);
@@ -80,7 +84,7 @@ static plan euler_a_rule(const lk_scheduler *s, int i, double eta) {
     return p;
 }
 static void dpm_alpha_sigma(const lk_scheduler *s, double sigma, double *alpha, double *sig) {
-    *alpha = s->flow_sigmas ? 1 - sigma : 1 / __builtin_sqrt(sigma * sigma + 1);
+    *alpha = s->flow_sigmas ? 1 - sigma : s->cls == EDM_DPM ? 1 : 1 / __builtin_sqrt(sigma * sigma + 1);
     *sig = s->flow_sigmas ? sigma : sigma * *alpha;
 }
 static bool dpm_first_order(const lk_scheduler *s, int i) {
@@ -92,7 +96,7 @@ static plan dpm_rule(const lk_scheduler *s, int i, double eta) {
     double a0, s0, at, st, a1, s1;
     dpm_alpha_sigma(s, s->sigma[i], &a0, &s0);
     dpm_alpha_sigma(s, s->sigma[i + 1], &at, &st);
-    plan p = predicted(s->prediction, a0, s0);
+    plan p = s->cls == EDM_DPM ? predicted_from_sigma(s, s->sigma[i]) : predicted(s->prediction, a0, s0);
     double decay = (a0 * st) / (s0 * at), gain = 1 - decay;      /* exp(-h), h = lambda_t - lambda_s */
     if (s->sde) gain = 1 - decay * decay;
     p.px = s->sde ? st / s0 * decay : st / s0;
@@ -130,7 +134,7 @@ static plan flow_rule(const lk_scheduler *s, int i, double eta) {
 }
 static plan (*const rules[LK_SCHEDULER_CLASSES])(const lk_scheduler *, int, double) = {
     [DDPM] = ddpm_rule, [DDIM] = ddim_rule, [DDIM_INVERSE] = ddim_inverse_rule, [EULER] = euler_rule, [EULER_A] = euler_a_rule, [DPM] = dpm_rule,
-    [LCM] = lcm_rule, [FLOW] = flow_rule,
+    [LCM] = lcm_rule, [FLOW] = flow_rule, [EDM_EULER] = euler_rule, [EDM_DPM] = dpm_rule,
 };
 
 static void apply(const lk_scheduler *s, const plan *q, const float *m, const float *x, const float *z, const float *before, int64_t n, float *out, float *x0, float *keep) {
@@ -154,7 +158,7 @@ bool lk_scheduler_needs_noise(const lk_scheduler *s, int i, double eta) {
     case DDPM:    return s->t[i] > 0;
     case DDIM:    return eta > 0;
     case EULER_A: return true;
-    case DPM:     return s->sde;
+    case DPM: case EDM_DPM: return s->sde;
     case LCM:     return i < s->n - 1;
     case FLOW:    return s->stochastic;
     default:      return false;
@@ -167,18 +171,19 @@ lk_err lk_scheduler_step(lk_scheduler *s, int i, const float *m, const float *x,
     plan p = rules[s->cls](s, i, eta);
     const double sum = p.cx + p.cm + p.ex + p.em + p.px + p.p0 + p.pe + p.ph + p.pz;
     if (!(sum - sum == 0)) return lk_error(LK_ENUM, "scheduler step %d at timestep %g divides by zero: with zero terminal SNR the model must predict v or x0, not epsilon", i, s->t[i]);
-    if (s->cls == DPM && s->history_n != n) {
+    if (lk_scheduler_multistep(s) && s->history_n != n) {
         if (s->history_step >= 0) return lk_error(LK_ESTATE, "scheduler step %d has %lld values, the step before had %lld", i, (long long)n, (long long)s->history_n);
         s->history = lk_xrealloc(s->history, (size_t)n * sizeof(float));
         s->history_n = n;
     }
-    apply(s, &p, m, x, noise, s->history, n, out, x0, s->cls == DPM ? s->history : NULL);
-    if (s->cls == DPM) s->history_step = i;
+    apply(s, &p, m, x, noise, s->history, n, out, x0, lk_scheduler_multistep(s) ? s->history : NULL);
+    if (lk_scheduler_multistep(s)) s->history_step = i;
     return LK_OK;
 }
 void lk_scheduler_scale_model_input(const lk_scheduler *s, int i, const float *x, int64_t n, float *out) {
-    bool scaled = s->cls == EULER || s->cls == EULER_A;
-    const float k = scaled ? (float)(1 / __builtin_sqrt(s->sigma[i] * s->sigma[i] + 1)) : 1;
+    bool scaled = s->cls == EULER || s->cls == EULER_A || lk_scheduler_edm(s);
+    const double data = lk_scheduler_edm(s) ? s->sigma_data : 1;
+    const float k = scaled ? (float)(1 / __builtin_sqrt(s->sigma[i] * s->sigma[i] + data * data)) : 1;
     for (int64_t j = 0; j < n; j++) out[j] = x[j] * k;
 }
 
@@ -198,7 +203,7 @@ lk_err lk_scheduler_marginal(const lk_scheduler *s, double t, double *alpha, dou
     }
     int at = 0;
     for (int i = 1; i < s->n; i++) if (fabs(s->t[i] - t) < fabs(s->t[at] - t)) at = i;
-    if (!(fabs(s->t[at] - t) <= 1e-6 * s->T)) return lk_error(LK_EINPUT, "timestep %g is not on the schedule; the nearest is %g", t, s->t[at]);
+    if (!(fabs(s->t[at] - t) <= (lk_scheduler_edm(s) ? 1e-6 : 1e-6 * s->T))) return lk_error(LK_EINPUT, "timestep %g is not on the schedule; the nearest is %g", t, s->t[at]);
     if (s->cls == DPM) dpm_alpha_sigma(s, s->sigma[at], alpha, sigma);
     else { *alpha = s->cls == FLOW ? 1 - s->sigma[at] : 1; *sigma = s->sigma[at]; }
     return LK_OK;

@@ -27,7 +27,7 @@ TEST(transformers) { check_case("flux", NULL); check_case("flux_lowvar", NULL); 
 TEST(video_and_control) { check_case("unet_svd", NULL); check_case("unet_svd_lowvar", NULL); check_case("controlnet", NULL); }
 TEST(dinov2)       { check_case("dinov2", NULL); check_case("dinov2_lowvar", NULL); check_case("dinov2_swiglu", NULL); }
 TEST(vit)          { check_case("vit", NULL); }
-TEST(schedulers)   { check_case("schedulers", NULL); }
+TEST(schedulers)   { check_case("schedulers", NULL); check_case("schedulers_edm", NULL); }
 TEST(lora_training) { check_case("lora_train", NULL); }
 TEST(lora_files)   { check_case("lora_formats", NULL); check_case("lora_mix", NULL); check_case("lora_sdxl_kohya", NULL); }
 TEST(the_binary64_backend_agrees) { check_case("clip_text", lk_backend_ref()); check_case("unet_sd15_lowvar", lk_backend_ref()); check_case("vae_noquant", lk_backend_ref());

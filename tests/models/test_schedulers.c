@@ -19,6 +19,12 @@ TEST(unknown_things_are_refused_by_name) {
     refuses("DPMSolverMultistepScheduler", "{\"solver_order\": 3}", "solver_order");
     refuses("DPMSolverMultistepScheduler", "{\"algorithm_type\": \"dpmsolver\"}", "dpmsolver++");
     refuses("EulerDiscreteScheduler", "{\"use_beta_sigmas\": true}", "use_beta_sigmas");
+    refuses("EDMEulerScheduler", "{\"prediction_type\": \"sample\"}", "epsilon or v_prediction");
+    refuses("EDMEulerScheduler", "{\"sigma_schedule\": \"linear\"}", "karras, exponential");
+    refuses("EDMEulerScheduler", "{\"solver_order\": 2}", "no key \"solver_order\"");     /* the other EDM class's key */
+    refuses("EDMEulerScheduler", "{\"sigma_min\": 90}", "0 < sigma_min < sigma_max");
+    refuses("EDMDPMSolverMultistepScheduler", "{\"sigma_data\": 0}", "sigma_data > 0");
+    refuses("EDMDPMSolverMultistepScheduler", "{\"algorithm_type\": \"deis\"}", "dpmsolver++");
     refuses("DDIMScheduler", "{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
 }
 TEST(a_pipelines_own_config_is_read) {

@@ -1,7 +1,8 @@
 """Chains of diffusers' schedulers in many configurations, as the table of tests/golden/models/schedulers has them.
 
-    build/peers/bin/python tests/peers/make_schedulers.py DIR
-    build/bin/lk-golden DIR         the tables of noise and learning rates are the committed vectors' alone and fail as absent
+    build/peers/bin/python tests/peers/make_schedulers.py DIR [PREFIX]      PREFIX: only rows whose names begin so
+    build/bin/lk-golden DIR
+    build/peers/bin/python tests/peers/make_schedulers.py tests/golden/models edm_      wrote schedulers_edm
 
 The truth is the peer run in binary64; Euler's classes round their sigmas to binary32 whatever is asked, so init_noise_sigma differs in its last digits."""
 import importlib
@@ -19,6 +20,7 @@ from case_lib import F32, F64, binary64, gap, tol_of
 SD = dict(beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 DDPM, DDIM, INVERSE, EULER, ANCESTRAL, DPM, LCM, FLOW = ("DDPMScheduler", "DDIMScheduler", "DDIMInverseScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
                                                          "DPMSolverMultistepScheduler", "LCMScheduler", "FlowMatchEulerDiscreteScheduler")
+EDM, EDM_DPM = "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"
 FREE = dict(clip_sample=False)
 
 
@@ -73,6 +75,19 @@ def rows():
     add("dpm_flow5", DPM, 11, use_flow_sigmas=True, flow_shift=5., prediction_type="flow_prediction")
     add("flow_terminal", FLOW, 11, st={"mu": .9, "sigmas": True}, use_dynamic_shifting=True, shift_terminal=.1)
     add("flow_stochastic4", FLOW, 4, shift=1., stochastic_sampling=True)
+    for n in (1, 4, 18):
+        for schedule in ("karras", "exponential"):
+            for key, cls in (("euler", EDM), ("dpm", EDM_DPM)):
+                add(f"edm_{key}_{schedule}_{n}", cls, n, sigma_schedule=schedule)
+                add(f"edm_{key}_{schedule}_v_{n}", cls, n, sigma_schedule=schedule, prediction_type="v_prediction", sigma_min=.002, sigma_max=120., sigma_data=1.)
+    for key, cls in (("euler", EDM), ("dpm", EDM_DPM)):
+        add(f"edm_{key}_range", cls, sigma_min=.03, sigma_max=20., sigma_data=.7, rho=5.)
+        add(f"edm_{key}_sigma_min", cls, final_sigmas_type="sigma_min")
+    add("edm_dpm_order1", EDM_DPM, solver_order=1)
+    add("edm_dpm_heun", EDM_DPM, solver_type="heun")
+    add("edm_dpm_not_lower", EDM_DPM, 16, lower_order_final=False, euler_at_final=True)
+    for order, kind in ((1, "midpoint"), (2, "midpoint"), (2, "heun")):
+        add(f"edm_dpm_sde_{order}_{kind}", EDM_DPM, algorithm_type="sde-dpmsolver++", solver_order=order, solver_type=kind, prediction_type="v_prediction")
     return out
 
 
@@ -119,7 +134,10 @@ def main():
     shape = (2, 4, 3, 3)
     unit, c, noise = torch.randn(shape, generator=g), torch.randn(shape, generator=g), torch.randn(32, *shape, generator=g)
     tensors, cases = {"x_init_unit": unit, "c": c}, {}
+    prefix = sys.argv[2] if len(sys.argv) > 2 else ""
     for name, row in rows().items():
+        if not name.startswith(prefix):
+            continue
         with binary64():
             init, truth, used = chain(row, unit, c, noise, F64)
         _, plain, _ = chain(row, unit, c, noise, F32)
@@ -133,10 +151,10 @@ def main():
         tensors |= {f"{name}.{k}": v.to(F32).contiguous().clone() for k, v in truth.items()}
         if used:
             tensors[f"{name}.noise"] = noise[:used].clone()
-    d = os.path.join(sys.argv[1], "schedulers")
+    d = os.path.join(sys.argv[1], "_".join(["schedulers"] + prefix.strip("_").split()))
     os.makedirs(d, exist_ok=True)
     save_file(tensors, f"{d}/schedulers.safetensors")
-    json.dump({"cases": cases, "forward": {"tol": {}}, "lr": {}}, open(f"{d}/schedulers.json", "w"), indent=1)
+    json.dump({"cases": cases}, open(f"{d}/schedulers.json", "w"), indent=1)
     print(len(cases), "chains")
 
 

@@ -1,5 +1,5 @@
 /* Table of schedulers: chains of a fixed toy model, noising, noise tables and learning-rate schedules. The toy model is
- * the table's own: m_i = 0.3 * scale_model_input(x_i) + 0.1 * c. */
+ * the table's own: m_i = 0.3 * scale_model_input(x_i) + 0.1 * c. A table without "forward" has chains alone. */
 #include "cli/golden/golden.h"
 #include "train/train.h"
 #include <stdlib.h>
@@ -214,12 +214,14 @@ lk_err lk_golden_schedulers(lk_golden *run, const char *path, const char *dir, j
     if (!e) {
         const char *id; json_t *row;
         json_object_foreach(json_object_get(json, "cases"), id, row) lk_golden_failed(run, id, run_row(&t, id, row));
-        const json_t *tol = json_object_get(json_object_get(json, "forward"), "tol");
-        tables(&t, tol);
-        noising(&t, tol);
-        flow_timesteps(&t, tol);
-        snr_weights(&t, tol);
-        learning_rates(&t, json_object_get(json, "lr"));
+        const json_t *forward = json_object_get(json, "forward"), *tol = json_object_get(forward, "tol");
+        if (forward) {
+            tables(&t, tol);
+            noising(&t, tol);
+            flow_timesteps(&t, tol);
+            snr_weights(&t, tol);
+            learning_rates(&t, json_object_get(json, "lr"));
+        }
         lk_golden_close(run, &t.f);
     }
     lk_arena_free(t.memory);
