@@ -37,7 +37,7 @@ lk_val lk_nn_embedding(const lk_net *, const char *name, lk_val ids, int64_t cou
 
 /* ---- weights: from a checkpoint to a graph's params ------------------------------------------------------- */
 /* Every param of class WEIGHT whose name is param_prefix and a rest without '/' takes the tensor of that rest ("" so leaves a "teacher/" alone): bound without
- * copying where the file has aligned F32 (the file must stay open), else converted. Refused with file, key, expected and
+ * copying where the file has aligned F32, F16 or BF16 (the file must stay open; halves are widened as they are packed), else converted. Refused with file, key, expected and
  * found shape, nearest name: a param without a tensor, a misshapen one, a tensor without a param (unless matched by
  * `ignore`, a NULL-ended list of suffixes such as "position_ids", or prefixes where they end in '.', such as "encoder."). */
 lk_err lk_weights_bind(lk_exec *, const lk_st *, const char *param_prefix, const char *const *ignore);

@@ -122,15 +122,17 @@ static lk_err check_used(const lk_graph *g, const lk_st *st, const char *prefix,
     return LK_OK;
 }
 
-/* Floats straight from the mapping where the file has them so, else NULL. */
-static const float *direct(const lk_tensor *t) {
-    return t->dtype == LK_ST_F32 && (uintptr_t)t->data % sizeof(float) == 0 ? t->data : NULL;
+/* The tensor as the mapping has it, where an executor can take it so. */
+static bool direct(const lk_tensor *t, lk_stored *out) {
+    *out = (lk_stored){ .data = t->data, .as = t->dtype == LK_ST_F16 ? LK_AS_F16 : t->dtype == LK_ST_BF16 ? LK_AS_BF16 : LK_AS_F32, .mapped = true };
+    return (t->dtype == LK_ST_F32 || out->as != LK_AS_F32) && (uintptr_t)t->data % lk_st_dtype_bytes(t->dtype) == 0;
 }
 
 static lk_err fill_param(lk_exec *exec, lk_val v, const lk_tensor *t, bool bind) {
-    const float *values = direct(t);
-    if (values && bind) return lk_exec_bind(exec, v, values, t->numel);
-    if (values) return lk_exec_set(exec, v, values, t->numel);
+    lk_stored w;
+    bool as_it_is = direct(t, &w);
+    if (as_it_is && bind) return lk_exec_bind_stored(exec, v, w, t->numel);
+    if (as_it_is && w.as == LK_AS_F32) return lk_exec_set(exec, v, w.data, t->numel);
     float *converted = lk_xaligned((size_t)(t->numel ? t->numel : 1) * sizeof *converted);
     lk_err err = lk_st_f32(t, converted);
     if (!err) err = lk_exec_set(exec, v, converted, t->numel);

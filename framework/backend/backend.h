@@ -5,6 +5,7 @@
  * No backend falls back to another: an operation it lacks is an error that names it. */
 #ifndef LK_BACKEND_H
 #define LK_BACKEND_H
+#include "base/halves.h"
 #include "graph/graph.h"
 
 typedef struct lk_exec lk_exec;
@@ -35,14 +36,20 @@ typedef struct lk_device {
     void   (*forget)(void *replay);
 } lk_device;
 
+/* A frozen weight as its owner keeps it: floats, or halves, which are widened where they are packed or read. mapped: pages of a file,
+ * given back to the kernel once nothing reads them. */
+typedef struct { const void *data; lk_float_as as; bool mapped; } lk_stored;
+
 typedef struct lk_backend {
     const char *name; int element_bytes;
     lk_kernel kernel[LK_OP_COUNT];    /* NULL: not supported */
     int64_t (*workspace)(const lk_graph *, const lk_node *, int threads);
-    /* Packing of frozen weights (both NULL: none). pack_form: 0 = input i is read as it is; else the number of a
-     * packed form, of the same size as the input: equal numbers on one param share one copy. pack: values -> packed. */
+    /* Packing of frozen weights (all NULL: none). pack_form: 0 = input i is best read as it is; else the number of a
+     * packed form, as large as the input in floats: equal numbers on one param share one copy. pack_other: a form that will do as well
+     * where some other reader has it made, 0: none. pack: the weight as it is kept -> packed. */
     int  (*pack_form)(const lk_graph *, const lk_node *, int input);
-    void (*pack)(const lk_graph *, const lk_node *, int input, const void *values, void *packed, lk_pool *);
+    int  (*pack_other)(const lk_graph *, const lk_node *, int input);
+    void (*pack)(const lk_graph *, const lk_node *, int input, const lk_stored *, void *packed, lk_pool *);
     const lk_device *device;          /* NULL: values live in host memory */
     /* Fast tiers of a device: whether a node reads a frozen param in bf16 at this input. Where all its readers do, it is kept so. */
     bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);
@@ -77,7 +84,7 @@ lk_err lk_exec_new(lk_graph *, const lk_val *outputs, int n, lk_exec_opts, lk_ex
 void   lk_exec_free(lk_exec *);
 const lk_plan *lk_exec_plan(const lk_exec *);
 lk_graph *lk_exec_graph(const lk_exec *);
-int64_t lk_exec_bytes(const lk_exec *);               /* everything allocated: arena, leaves not borrowed, packed weights, workspaces */
+int64_t lk_exec_bytes(const lk_exec *);               /* everything allocated: arena, leaves not borrowed, weights packed or widened, workspaces */
 lk_err lk_exec_run(lk_exec *);
 /* Leaves: write before a run. Values are converted for a binary64 backend. n elements must match the shape. */
 lk_err lk_exec_set(lk_exec *, lk_val leaf, const float *, int64_t n);
@@ -87,6 +94,9 @@ lk_err lk_exec_set_scalar(lk_exec *, lk_val leaf, double);
 /* Frozen params: borrowed, not copied (cpu; other backends copy, a device once for all executors that bind the same memory).
  * Lives as long as the executor. The param must not be written by an effect; it may be packed once. One that no output needs can be read back. */
 lk_err lk_exec_bind(lk_exec *, lk_val param, const float *, int64_t n);
+/* The same of a weight stored in halves or in a mapped file: packed straight from there at the first run, and widened only if something reads it unpacked.
+ * Aligned to its elements. The values are those of lk_exec_set after widening, to the bit. Bound floats cannot be set; halves can, and are replaced. */
+lk_err lk_exec_bind_stored(lk_exec *, lk_val param, lk_stored, int64_t n);
 /* Outputs and leaves: read after a run. */
 lk_err lk_exec_get(lk_exec *, lk_val, float *, int64_t n);
 lk_err lk_exec_get_f64(lk_exec *, lk_val, double *, int64_t n);

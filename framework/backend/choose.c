@@ -47,7 +47,7 @@ lk_err lk_backend_plan_opts(lk_plan_opts *o) {
 #endif
     const lk_backend *b;
     LK_TRY(cpu(&b));
-    *o = (lk_plan_opts){.element_bytes = b->element_bytes, .threads = 1, .workspace = b->workspace, .pack_form = b->pack_form};
+    *o = (lk_plan_opts){.element_bytes = b->element_bytes, .threads = 1, .workspace = b->workspace, .pack_form = b->pack_form, .pack_other = b->pack_other};
     return LK_OK;
 }
 

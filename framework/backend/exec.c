@@ -13,6 +13,7 @@
  * nothing but bind, share and the first touch of a leaf makes that stale (`resolved` is cleared).
  * A memory limit first makes the plan compute forward values again (graph/remat.c), then refuses. */
 #include "backend/backend.h"
+#include "backend/copies.h"
 #include "backend/memory.h"
 #include "backend/profile.h"
 #include "backend/storage.h"
@@ -107,7 +108,7 @@ static int64_t leaf_bytes(const lk_exec *e) {
         const value *v = &e->value[i];
         if (!v->live || !is_leaf(&v->node) || v->shared) continue;
         bool bound = v->leaf && v->leaf->borrowed && v->node.op == LK_OP_param;
-        sum += bound ? v->leaf->n_packs * v->leaf->bytes : value_bytes(e, &v->node);
+        sum += bound ? lk_storage_copies(v->leaf) * v->leaf->bytes : value_bytes(e, &v->node);
     }
     return sum;
 }
@@ -165,7 +166,8 @@ static lk_err allocate_on_device(lk_exec *e) {
 
 /* Plans; where the limit is too small for that plan, plans again with what it leaves for the arena. */
 static lk_err plan_within_limit(lk_exec *e, const lk_val *outputs, int n) {
-    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool), .keeps_bf16 = e->backend->keeps_bf16, .pack_form = e->backend->pack_form};
+    lk_plan_opts p = {.element_bytes = e->backend->element_bytes, .workspace = e->backend->workspace, .threads = lk_pool_threads(e->pool), .keeps_bf16 = e->backend->keeps_bf16,
+                      .pack_form = e->backend->pack_form, .pack_other = e->backend->pack_other};
     LK_TRY(lk_plan_new(e->graph, outputs, n, p, &e->plan));
     int64_t need = 0, one = lk_memory_limit_one(), most = e->limit < one || device_of(e) ? e->limit : one;
     for (int c = 0; c < LK_MEM_CLASSES; c++) need += e->plan->by_class[c];
@@ -299,16 +301,10 @@ static lk_err touch(lk_exec *e, value *v) {
     if (device_of(e)) return touch_on_device(e, v);
     int64_t bytes = value_bytes(e, &v->node);
     bool as_is = v->node.dtype == LK_I64 || e->backend->element_bytes == 4;
-    if (v->node.op == LK_OP_constant && as_is) { v->leaf = lk_storage_borrowed(v->node.data, bytes); return LK_OK; }
+    if (v->node.op == LK_OP_constant && as_is) { v->leaf = lk_storage_borrowed((lk_stored){.data = v->node.data}, bytes); return LK_OK; }
     v->leaf = own_storage(e, v, bytes);
     if (v->node.op == LK_OP_constant) widen(v->leaf->data, v->node.data, lk_numel(v->node.shape));
     return LK_OK;
-}
-/* bf16 is the upper half of a binary32, rounded to nearest even. */
-static uint16_t bf16_of(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return x != x ? 0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 /* Between the host and where a value lies. */
 static lk_err store(lk_exec *e, void *to, const void *host, int64_t bytes) {
@@ -321,7 +317,7 @@ static lk_err store(lk_exec *e, void *to, const void *host, int64_t bytes) {
 static lk_err store_floats(lk_exec *e, const value *v, const float *x, int64_t n) {
     if (!v->half) return store(e, v->leaf->data, x, n * (int64_t)sizeof *x);
     uint16_t *rounded = lk_xmalloc(sizeof *rounded * (size_t)(n + 1));
-    for (int64_t i = 0; i < n; i++) rounded[i] = bf16_of(x[i]);
+    for (int64_t i = 0; i < n; i++) rounded[i] = lk_storage_bf16(x[i]);
     lk_err err = store(e, v->leaf->data, rounded, n * (int64_t)sizeof *rounded);
     free(rounded);
     return err;
@@ -357,7 +353,12 @@ static lk_err open_leaf(lk_exec *e, const char *call, lk_val at, lk_dtype dtype,
     LK_TRY(find_leaf(e, call, at, dtype, n, &v));
     *data = NULL;
     if (!v->live) return LK_OK;
-    if (v->leaf && v->leaf->borrowed) return lk_error(LK_ESTATE, "%s: %s is bound to memory of the caller; it cannot be written", call, label(&v->node));
+    if (v->leaf && v->leaf->borrowed && v->leaf->stored.as == LK_AS_F32) return lk_error(LK_ESTATE, "%s: %s is bound to memory of the caller; it cannot be written", call, label(&v->node));
+    if (v->leaf && v->leaf->borrowed) {              /* floats of its own from here on */
+        lk_storage_release(v->leaf);
+        v->leaf = NULL;
+        v->shared = false;
+    }
     LK_TRY(touch(e, v));
     *data = v->leaf->data;
     *out = v;
@@ -400,34 +401,48 @@ lk_err lk_exec_set_scalar(lk_exec *e, lk_val leaf, double x) {
     return lk_exec_set_i64(e, leaf, &(int64_t){(int64_t)x}, 1);
 }
 
+/* Calls f with the floats of what a caller stores. */
+static lk_err with_floats(lk_exec *e, value *v, const lk_stored *w, lk_err (*f)(lk_exec *, value *, const float *)) {
+    if (w->as == LK_AS_F32) return f(e, v, w->data);
+    int64_t n = lk_numel(v->node.shape);
+    float *x = lk_xmalloc(sizeof *x * (size_t)(n + 1));
+    lk_widen_halves(x, w->data, n, w->as);
+    lk_err err = f(e, v, x);
+    free(x);
+    return err;
+}
+static lk_err set_whole(lk_exec *e, value *v, const float *x) { return lk_exec_set(e, (lk_val){e->plan->node_of[v - e->value]}, x, lk_numel(v->node.shape)); }
+static lk_err store_whole(lk_exec *e, value *v, const float *x) { return store_floats(e, v, x, lk_numel(v->node.shape)); }
+
 /* One copy on the device for all executors that bind this memory. */
-static lk_err bind_on_device(lk_exec *e, value *v, const float *x) {
+static lk_err bind_on_device(lk_exec *e, value *v, const lk_stored *w) {
     int64_t bytes = kept_bytes(e, v);
-    lk_storage *copy = lk_storage_copy_of(device_of(e), x, bytes);
+    lk_storage *copy = lk_storage_copy_of(device_of(e), w->data, bytes);
     if (!copy && v->leaf && v->leaf->source && v->leaf->refs > 1)
         return lk_error(LK_ESTATE, "lk_exec_bind: %s is bound and another executor reads the copy; free that one first", label(&v->node));
     if (copy || (v->leaf && (v->shared || v->leaf->source))) { lk_storage_release(v->leaf); v->leaf = copy; }
     if (!copy) {
         LK_TRY(touch(e, v));
-        LK_TRY(store_floats(e, v, x, lk_numel(v->node.shape)));
-        lk_storage_is_copy(v->leaf, x);
+        LK_TRY(with_floats(e, v, w, store_whole));
+        lk_storage_is_copy(v->leaf, w->data);
     }
     v->set = true; v->shared = e->resolved = false;
     return LK_OK;
 }
-lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) {
+lk_err lk_exec_bind(lk_exec *e, lk_val param, const float *x, int64_t n) { return lk_exec_bind_stored(e, param, (lk_stored){.data = x}, n); }
+lk_err lk_exec_bind_stored(lk_exec *e, lk_val param, lk_stored w, int64_t n) {
     value *v;
     LK_TRY(find_leaf(e, "lk_exec_bind", param, LK_F32, n, &v));
     if (v->written) return lk_error(LK_ESTATE, "lk_exec_bind: %s is written by an effect; set it instead", label(&v->node));
     if (!v->live) {                                  /* kept where it lies, to be read back */
         lk_storage_release(v->leaf);
-        v->leaf = lk_storage_borrowed(x, n * (int64_t)sizeof *x);
+        v->leaf = lk_storage_borrowed(w, n * (int64_t)sizeof(float));
         return LK_OK;
     }
-    if (e->backend->element_bytes == 8) return lk_exec_set(e, param, x, n);
-    if (device_of(e)) return bind_on_device(e, v, x);
+    if (e->backend->element_bytes == 8) return with_floats(e, v, &w, set_whole);
+    if (device_of(e)) return bind_on_device(e, v, &w);
     lk_storage_release(v->leaf);
-    v->leaf = lk_storage_borrowed(x, value_bytes(e, &v->node));
+    v->leaf = lk_storage_borrowed(w, value_bytes(e, &v->node));
     v->set = true; v->shared = e->resolved = false;
     return LK_OK;
 }
@@ -463,54 +478,37 @@ static char *address(const lk_exec *e, int id) {
     return address(e, v->node.in[0].id) + skip;
 }
 
-/* Input k of a step in the form its kernel likes best: a bound weight is packed once, where memory allows. Form 0: as it is. */
-typedef struct { lk_storage *leaf; int form; } wanted;
-static wanted wanted_form(const lk_exec *e, const step *s, int k) {
-    const lk_val in = s->call.node->in[k];
-    if (!e->backend->pack_form || !lk_ok(in) || e->value[in.id].node.op != LK_OP_param || !e->value[in.id].leaf->borrowed) return (wanted){0};
-    return (wanted){e->value[in.id].leaf, e->backend->pack_form(e->graph, graph_node(e, s->id), k)};
-}
-/* What is not packed yet gets a place in one block, then its values. */
-static lk_err make_packs(lk_exec *e) {
-    int64_t held = lk_exec_bytes(e), bytes = 0, at = 0;
-    lk_block *block;
-    for (int i = 0; i < e->n_steps; i++)
-        for (int k = 0; k < e->step[i].call.node->n_in; k++) {
-            wanted w = wanted_form(e, &e->step[i], k);
-            if (!w.form || lk_storage_pack(w.leaf, w.form) || w.leaf->n_packs == LK_MAX_FORMS || held + w.leaf->bytes > e->limit) continue;
-            if (e->counted && w.leaf->bytes > lk_memory_limit_left()) continue;
-            if (e->counted) { e->held += w.leaf->bytes; lk_memory_hold(w.leaf->bytes); }
-            w.leaf->packs[w.leaf->n_packs++] = (lk_pack){.form = w.form};
-            held += w.leaf->bytes;
-            bytes += lk_device_aligned(w.leaf->bytes);
-        }
+static bool is_bound(const value *v) { return v->live && v->node.op == LK_OP_param && v->leaf->stored.data; }
+static lk_err make_copies(lk_exec *e) {
+    lk_copies c = {.graph = e->graph, .plan = e->plan, .backend = e->backend, .pool = e->pool, .limit = e->limit, .taken = lk_exec_bytes(e), .counted = e->counted};
+    int64_t bytes = 0;
+    for (int i = 0; i < e->n; i++) if (is_bound(&e->value[i])) bytes += lk_copies_add(&c, i, e->value[i].leaf);
+    e->held += c.held;
     if (!bytes) return LK_OK;
-    LK_TRY(lk_block_new(NULL, bytes, &block));
-    for (int i = 0; i < e->n_steps; i++)
-        for (int k = 0; k < e->step[i].call.node->n_in; k++) {
-            wanted w = wanted_form(e, &e->step[i], k);
-            lk_pack *p = w.form ? lk_storage_pack(w.leaf, w.form) : NULL;
-            if (!p || p->data) continue;
-            *p = (lk_pack){w.form, block->data + at, block};
-            block->refs++;
-            at += lk_device_aligned(w.leaf->bytes);
-            e->backend->pack(e->graph, graph_node(e, e->step[i].id), k, w.leaf->data, p->data, e->pool);
-        }
-    lk_block_release(block);
+    LK_TRY(lk_block_new(NULL, bytes, &c.block));
+    for (int i = 0; i < e->n; i++) if (is_bound(&e->value[i])) lk_copies_fill(&c, i, e->value[i].leaf);
+    lk_block_release(c.block);
     return LK_OK;
+}
+/* Input k of a step in the form its kernel likes best, or in one that will do if there is nothing else. NULL: as it is. */
+static const void *packed_form(const lk_exec *e, int turn, int k) {
+    const int source = e->value[turn].node.in[k].id;
+    lk_storage *s = e->value[source].node.op == LK_OP_param ? e->value[source].leaf : NULL;
+    if (!s || !s->n_packs) return NULL;
+    const lk_pack *best = lk_storage_pack(s, e->backend->pack_form(e->graph, graph_node(e, turn), k));
+    if (!best && !e->plan->use[source].as_is) best = lk_storage_pack(s, e->backend->pack_other(e->graph, graph_node(e, turn), k));
+    return best ? best->data : NULL;
 }
 
 static lk_err resolve(lk_exec *e) {
     for (int i = 0; i < e->n; i++) if (e->value[i].live && is_leaf(&e->value[i].node)) LK_TRY(touch(e, &e->value[i]));
-    LK_TRY(make_packs(e));
+    if (!device_of(e)) LK_TRY(make_copies(e));
     for (int i = 0; i < e->n_steps; i++) {
         step *s = &e->step[i];
         const lk_node *n = s->call.node;
         for (int k = 0; k < n->n_in; k++) if (lk_ok(n->in[k])) {
-            const wanted w = wanted_form(e, s, k);
-            const lk_pack *p = w.form ? lk_storage_pack(w.leaf, w.form) : NULL;
             s->in[k] = address(e, n->in[k].id);
-            s->packed[k] = p ? p->data : NULL;
+            s->packed[k] = packed_form(e, s->id, k);
         }
         s->call.out = address(e, s->id);
         s->call.work = e->work;
@@ -560,6 +558,12 @@ static lk_err values_of(lk_exec *e, const char *call, lk_val at, int64_t n, cons
     *room = NULL;
     LK_TRY(find_readable(e, call, at, n, v));
     int turn = e->plan->turn_of[at.id];
+    const lk_storage *s = is_leaf(&(*v)->node) ? (*v)->leaf : NULL;
+    if (s && s->borrowed && !s->data) {                             /* halves that nothing reads so */
+        *data = *room = lk_xmalloc((size_t)s->bytes + 1);
+        lk_widen_halves(*room, s->stored.data, n, s->stored.as);
+        return LK_OK;
+    }
     if (!(*v)->live) { *data = (*v)->leaf->data; return LK_OK; }
     if (is_leaf(&(*v)->node)) LK_TRY(touch(e, &e->value[turn]));
     *data = address(e, turn);

@@ -4,6 +4,8 @@
 #include "backend/storage.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 lk_err lk_block_new(const lk_device *d, int64_t bytes, lk_block **out) {
     void *data, *base = NULL;
@@ -26,16 +28,46 @@ lk_storage *lk_storage_new(int64_t bytes) {
     memset(s->data, 0, (size_t)(bytes ? bytes : 1));
     return s;
 }
-lk_storage *lk_storage_borrowed(const void *data, int64_t bytes) {
+lk_storage *lk_storage_borrowed(lk_stored w, int64_t bytes) {
     lk_storage *s = lk_xcalloc(1, sizeof *s);
-    *s = (lk_storage){.data = (void *)(uintptr_t)data, .bytes = bytes, .refs = 1, .borrowed = true};   /* never written: bind refuses what an effect writes */
+    *s = (lk_storage){.bytes = bytes, .refs = 1, .borrowed = true, .stored = w};
+    if (w.as == LK_AS_F32) s->data = (void *)(uintptr_t)w.data;        /* never written: bind refuses what an effect writes */
     return s;
+}
+
+enum { WIDENED_AT_ONCE = 65536 };
+static void widen_pieces(void *ctx, int64_t begin, int64_t end, int thread) {
+    const lk_storage *s = ctx; (void)thread;
+    const int64_t n = s->bytes / 4;
+    for (int64_t i = begin * WIDENED_AT_ONCE; i < end * WIDENED_AT_ONCE && i < n; i += WIDENED_AT_ONCE)
+        lk_widen_halves((float *)s->data + i, (const uint16_t *)s->stored.data + i, n - i < WIDENED_AT_ONCE ? n - i : WIDENED_AT_ONCE, s->stored.as);
+}
+void lk_storage_widen(lk_storage *s, lk_block *b, int64_t offset, lk_pool *pool) {
+    s->data = b->data + offset;
+    s->block = b;
+    b->refs++;
+    lk_parallel(pool, (s->bytes / 4 + WIDENED_AT_ONCE - 1) / WIDENED_AT_ONCE, 1, widen_pieces, s);
+}
+void lk_storage_unread(const lk_storage *s) {
+    if (!s->stored.mapped) return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)s->stored.data, to = from + (uintptr_t)s->bytes / (s->stored.as == LK_AS_F32 ? 1 : 2);
+    const uintptr_t first = (from + page - 1) / page * page, last = to / page * page;      /* whole pages: a page's ends may be a neighbour's */
+    if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);                 /* a hint: what reads it later gets it from the file again */
 }
 lk_storage *lk_storage_in(lk_block *b, int64_t offset, int64_t bytes) {
     lk_storage *s = lk_xcalloc(1, sizeof *s);
     *s = (lk_storage){.data = b->data + offset, .bytes = bytes, .refs = 1, .block = b};
     b->refs++;
     return s;
+}
+
+int lk_storage_copies(const lk_storage *s) {
+    int made = s->n_packs + s->widened;
+    return made || s->stored.as == LK_AS_F32 ? made : 1;
+}
+uint16_t lk_storage_bf16(float x) {
+    uint32_t u = lk_bits_of(x);
+    return x != x ? 0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 static lk_storage *copies;

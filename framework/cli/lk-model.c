@@ -9,7 +9,7 @@
  * steps=K plans a step of training through the sampler instead: the last 1 to K denoising steps of a UNet chained by Euler's rule, the VAE's
  * decoder, a face recogniser's embedding of the picture, its cosine to a reference as loss; the encoders stand outside.
  *
- * backend=cpu counts the packed copies of frozen weights and workspaces of two threads; cuda and cuda-bf16 leave cuBLASLt's workspace out.
+ * backend=cpu counts the packed copies of frozen weights, beside them only what is read unpacked, and workspaces of two threads; cuda and cuda-bf16 leave cuBLASLt's workspace out.
  * random writes a checkpoint of drawn values under the model's names: matrices uniform by fan-in, norms 1 and 0. Such a file loads, trains and
  * costs what the published one does.
  *
@@ -187,6 +187,7 @@ static lk_err options_of(const question *q, lk_plan_opts *o) {
     LK_TRY(lk_backend_cpu(LK_ISA_AUTO, &cpu));
     o->workspace = cpu->workspace;
     o->pack_form = cpu->pack_form;
+    o->pack_other = cpu->pack_other;
     return LK_OK;
 }
 
@@ -248,10 +249,11 @@ static int64_t attention_scores(const lk_graph *g) {
 }
 
 enum { COLUMNS = 11 };
-static const char *const columns[COLUMNS] = { "use", "weights", "packed", "adapter", "optimiser", "activations, gradients", "of it alive", "inputs", "workspace", "all", "TFLOP a step" };
-/* ACTIVATION and GRADIENT share the arena; a row's sum is what an executor allocates, and the weights' mapped file. */
+static const char *const columns[COLUMNS] = { "use", "weights unpacked", "packed", "adapter", "optimiser", "activations, gradients", "of it alive", "inputs", "workspace", "all", "TFLOP a step" };
+/* ACTIVATION and GRADIENT share the arena; a row's sum is what an executor allocates, and of a mapped fp32 file what stays read. A file in fp16 or bf16 takes
+ * the same: what is read unpacked is widened. */
 static int64_t fixed_bytes(const lk_plan *p) {
-    int64_t sum = p->packed_bytes - p->arena_bytes;
+    int64_t sum = p->packed_bytes + p->unpacked_bytes - p->by_class[LK_MEM_WEIGHT] - p->arena_bytes;
     for (int c = 0; c < LK_MEM_CLASSES; c++) sum += p->by_class[c];
     return sum;
 }
@@ -267,7 +269,7 @@ static lk_err add_row(const question *q, lk_arena *arena, lk_table *table, const
     int64_t leaves = p->by_class[LK_MEM_INPUT] + p->by_class[LK_MEM_CONSTANT];
     char *flops = p->recomputed_flops ? lk_fmt(arena, "%.3g (%.0f %% again)", (double)p->flops / 1e12, 100 * (double)p->recomputed_flops / (double)(p->flops - p->recomputed_flops))
                                       : lk_fmt(arena, "%.3g", (double)p->flops / 1e12);
-    lk_table_row(table, (const char *[]){ name, gib(arena, p->by_class[LK_MEM_WEIGHT]), gib(arena, p->packed_bytes), gib(arena, p->by_class[LK_MEM_ADAPTER]), gib(arena, p->by_class[LK_MEM_OPTIMISER]),
+    lk_table_row(table, (const char *[]){ name, gib(arena, p->unpacked_bytes), gib(arena, p->packed_bytes), gib(arena, p->by_class[LK_MEM_ADAPTER]), gib(arena, p->by_class[LK_MEM_OPTIMISER]),
                                           gib(arena, at), gib(arena, alive), gib(arena, leaves), gib(arena, p->by_class[LK_MEM_WORKSPACE]), gib(arena, fixed + at), flops });
     if (plain) *plain = fixed;
     lk_plan_free(p);

@@ -199,13 +199,19 @@ typedef struct lk_plan_opts {
     int64_t arena_budget;                   /* 0: none. Else forward values are computed again in the gradient, cheapest first, until arena_bytes is no larger; */
                                             /* a budget that cannot be met gives the smallest plan found */
     bool (*keeps_bf16)(const lk_graph *, const lk_node *, int input);      /* from the backend; NULL: never. Frozen params that only such inputs read count 2 bytes an element */
-    int (*pack_form)(const lk_graph *, const lk_node *, int input);        /* from the backend; NULL: none. Packed copies of bound frozen weights are then counted */
+    /* From the backend; NULL: none. The packed form in which a bound frozen weight is wanted at an input (0: as it is), and one that will do there where it exists anyway. */
+    int (*pack_form)(const lk_graph *, const lk_node *, int input);
+    int (*pack_other)(const lk_graph *, const lk_node *, int input);
 } lk_plan_opts;
 typedef struct {
     int node;              /* value id */
     int64_t offset, bytes; /* in the activation arena; views share their source's */
     int last;              /* id of the last node that reads it */
 } lk_slot;
+typedef struct {           /* how a param that no effect writes is read where it is bound: in packed forms, each with a turn and an input that want it, and as it is */
+    int n, form[LK_MAX_FORMS], turn[LK_MAX_FORMS], input[LK_MAX_FORMS];
+    bool as_is;
+} lk_weight_use;
 typedef struct {
     int n_nodes;
     bool   *live;          /* node is needed for the outputs or is an effect */
@@ -213,6 +219,7 @@ typedef struct {
     int64_t arena_bytes;   /* what the executor allocates, exactly */
     int64_t alive_bytes;   /* the most that is alive at once: no arena for this order can be smaller */
     int64_t packed_bytes;  /* packed copies of frozen params, beside by_class; made where they are bound and memory allows */
+    int64_t unpacked_bytes;/* of by_class[LK_MEM_WEIGHT], what is read as it is; the rest of a mapped file is given back once it is packed, and of one in fp16 or bf16 all */
     int64_t by_class[LK_MEM_CLASSES];
     int64_t flops;         /* recomputation included */
     lk_arena *memory;
@@ -224,6 +231,7 @@ typedef struct {
     const bool *turn_live;
     const bool *turn_half; /* a frozen param that is kept in bf16 */
     const lk_slot *place;  /* by turn; node and last are turns */
+    const lk_weight_use *use;   /* by turn: of params */
     int64_t recomputed_flops; int recomputed;   /* nodes computed a second time */
     int n_outputs; const lk_val *output; struct lk_plan_opts opts;   /* what was asked for */
 } lk_plan;

@@ -307,29 +307,41 @@ static void find_halves(const planner *p, const lk_val *outputs, int n_outputs, 
             if (n->in[i].id >= 0 && !p->opts.keeps_bf16(p->g, &p->g->node[p->program.of[id]], i)) half[n->in[i].id] = false;
     }
 }
-/* Every form some reader asks for of a param that no effect writes, one copy each. */
-static int64_t packed_copies(const planner *p) {
-    enum { MOST = LK_MAX_FORMS };
-    typedef struct { bool written; int n, form[MOST]; } forms;
-    if (!p->opts.pack_form) return 0;
-    forms *of = lk_xcalloc((size_t)p->program.n + 1, sizeof *of);
-    int64_t bytes = 0;
-    for (int id = 0; id < p->program.n; id++)            /* adamw writes p, m and v; the others their first input */
-        for (int i = 0; p->live[id] && traits(p, id) & T_EFFECT && i < (node_at(p, id)->op == LK_OP_adamw ? 3 : 1); i++) of[node_at(p, id)->in[i].id].written = true;
+/* ---- frozen params: packed forms and who reads what ----------------------------------------------------------- */
+static bool has_form(const lk_weight_use *u, int form) {
+    for (int i = 0; i < u->n; i++) if (u->form[i] == form) return true;
+    return false;
+}
+static int form_of(const planner *p, int (*ask)(const lk_graph *, const lk_node *, int), int id, int input) {
+    return ask && !(traits(p, id) & (T_VIEW | T_EFFECT)) ? ask(p->g, &p->g->node[p->program.of[id]], input) : 0;
+}
+/* written: by an effect; adamw writes p, m and v, the others their first input. */
+static void find_written(const planner *p, bool *written) {
+    for (int id = 0; id < p->program.n; id++)
+        for (int i = 0; p->live[id] && traits(p, id) & T_EFFECT && i < (node_at(p, id)->op == LK_OP_adamw ? 3 : 1); i++) written[node_at(p, id)->in[i].id] = true;
+}
+/* First every form that some reader wants, one copy each; then the readers that can do with none of them. */
+static void find_uses(const planner *p, const lk_val *outputs, int n_outputs, const bool *written, lk_weight_use *use) {
+    for (int i = 0; i < n_outputs; i++) use[p->turn_of[outputs[i].id]].as_is = true;
+    for (int pass = 0; pass < 2; pass++)
+        for (int id = 0; id < p->program.n; id++)
+            for (int i = 0; p->live[id] && i < node_at(p, id)->n_in; i++) {
+                const int source = node_at(p, id)->in[i].id;
+                if (source < 0 || node_at(p, source)->op != LK_OP_param || written[source]) continue;
+                lk_weight_use *u = &use[source];
+                const int form = form_of(p, p->opts.pack_form, id, i);
+                if (has_form(u, form)) continue;
+                if (pass) u->as_is |= !has_form(u, form_of(p, p->opts.pack_other, id, i));
+                else if (form && u->n < LK_MAX_FORMS) { u->form[u->n] = form; u->turn[u->n] = id; u->input[u->n++] = i; }
+            }
+}
+static void count_weights(const planner *p, const bool *written, lk_plan *plan) {
     for (int id = 0; id < p->program.n; id++) {
         const lk_node *n = node_at(p, id);
-        for (int i = 0; p->live[id] && !(traits(p, id) & (T_LEAF | T_VIEW)) && i < n->n_in; i++) {
-            int source = n->in[i].id, form, k = 0;
-            if (source < 0 || node_at(p, source)->op != LK_OP_param || of[source].written) continue;
-            form = p->opts.pack_form(p->g, &p->g->node[p->program.of[id]], i);
-            while (k < of[source].n && of[source].form[k] != form) k++;
-            if (!form || k < of[source].n || k == MOST) continue;
-            of[source].form[of[source].n++] = form;
-            bytes += value_bytes(p, source);
-        }
+        if (!p->live[id] || n->op != LK_OP_param) continue;
+        plan->packed_bytes += plan->use[id].n * value_bytes(p, id);
+        if (n->mem == LK_MEM_WEIGHT && (written[id] || plan->use[id].as_is)) plan->unpacked_bytes += plan->turn_half[id] ? lk_numel(n->shape) * 2 : value_bytes(p, id);
     }
-    free(of);
-    return bytes;
 }
 static void fill_totals(const planner *p, lk_plan *plan) {
     int64_t work = 0;
@@ -346,7 +358,6 @@ static void fill_totals(const planner *p, lk_plan *plan) {
     }
     int64_t gradient = p->alive_gradients;               /* what they hold when most is held; the rest counts as activations */
     plan->alive_bytes = p->alive_bytes;
-    plan->packed_bytes = packed_copies(p);
     plan->arena_bytes = p->arena_bytes;
     plan->by_class[LK_MEM_GRADIENT] += gradient;
     plan->by_class[LK_MEM_ACTIVATION] += plan->arena_bytes - gradient;
@@ -376,7 +387,13 @@ lk_err lk_plan_new(lk_graph *g, const lk_val *outputs, int n, lk_plan_opts opts,
     bool *half = lk_alloc(memory, (size_t)p.program.n * sizeof *half + 1);
     find_halves(&p, outputs, n, half);
     plan->turn_half = half;
+    bool *written = lk_alloc(p.scratch, (size_t)p.program.n * sizeof *written + 1);
+    lk_weight_use *use = lk_alloc(memory, (size_t)p.program.n * sizeof *use + 1);
+    find_written(&p, written);
+    find_uses(&p, outputs, n, written, use);
+    plan->use = use;
     fill_totals(&p, plan);
+    count_weights(&p, written, plan);
     lk_arena_free(p.scratch);
     *out = plan;
     return LK_OK;

@@ -67,6 +67,7 @@ char *lk_plan_text(lk_arena *a, const lk_graph *g, const lk_plan *p, int largest
     }
     line(&text, "total", sum);
     if (p->packed_bytes) line(&text, "and packed", p->packed_bytes);
+    if (p->unpacked_bytes < p->by_class[LK_MEM_WEIGHT]) line(&text, "mapped only", p->by_class[LK_MEM_WEIGHT] - p->unpacked_bytes);
     if (p->alive_bytes) lk_buf_fmt(&text, "the arena is %.1f %% above the bytes alive at its peak\n", 100 * ((double)p->arena_bytes / (double)p->alive_bytes - 1));
     lk_buf_fmt(&text, "contractions %.3f GFLOP\n", (double)p->flops * 1e-9);
     if (p->recomputed) lk_buf_fmt(&text, "of which recomputed %.3f GFLOP, %d nodes\n", (double)p->recomputed_flops * 1e-9, p->recomputed);

@@ -2,29 +2,10 @@
  * binary64 -> binary32, which rounds to nearest even. The file's alignment is not assumed: elements are
  * copied out byte by byte (the compiler makes plain loads of it). */
 #include "io/io.h"
+#include "base/halves.h"
 #include <inttypes.h>
 #include <string.h>
 
-/* binary16 to binary32, exact: every half, subnormals and NaN payloads included, is a float. */
-static float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
-    if (exponent == 31) bits = sign | 0x7f800000u | fraction << 13;
-    else if (exponent) bits = sign | (exponent + 112) << 23 | fraction << 13;
-    else if (!fraction) bits = sign;
-    else {                                            /* subnormal: fraction * 2^-24, normal as a float */
-        int up = __builtin_clz(fraction) - 21;        /* shift that brings the leading one to bit 10 */
-        bits = sign | (uint32_t)(113 - up) << 23 | (fraction << up & 1023) << 13;
-    }
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-static float bfloat_to_float(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
 uint16_t lk_half_of(float v) {
     uint32_t u;
     memcpy(&u, &v, 4);
@@ -57,8 +38,8 @@ lk_err lk_st_f32(const lk_tensor *t, float *out) {
     int64_t n = t->numel;
     switch (t->dtype) {
     case LK_ST_F32:  if (n) memcpy(out, t->data, (size_t)n * 4); return LK_OK;
-    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = half_to_float(AT(uint16_t, i)); return LK_OK;
-    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = lk_f32_of_f16(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = lk_f32_of_bf16(AT(uint16_t, i)); return LK_OK;
     case LK_ST_F64:  for (int64_t i = 0; i < n; i++) out[i] = (float)AT(double, i); return LK_OK;
     default: break;
     }
@@ -76,8 +57,8 @@ lk_err lk_st_f64(const lk_tensor *t, double *out) {
     switch (t->dtype) {
     case LK_ST_F64:  if (n) memcpy(out, t->data, (size_t)n * 8); return LK_OK;
     case LK_ST_F32:  for (int64_t i = 0; i < n; i++) out[i] = AT(float, i); return LK_OK;
-    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = half_to_float(AT(uint16_t, i)); return LK_OK;
-    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_F16:  for (int64_t i = 0; i < n; i++) out[i] = lk_f32_of_f16(AT(uint16_t, i)); return LK_OK;
+    case LK_ST_BF16: for (int64_t i = 0; i < n; i++) out[i] = lk_f32_of_bf16(AT(uint16_t, i)); return LK_OK;
     default: break;
     }
     for (int64_t i = 0; i < n; i++) {

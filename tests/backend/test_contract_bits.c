@@ -9,14 +9,15 @@
 static int BLOCK = 256;                      /* a test plants an error here */
 #define ISAS ISA(scalar) ISA(avx2) ISA(avx512)
 #define ISA(i) void lk_kernels_contract_##i(lk_kernel *); int64_t lk_contract_workspace_##i(const lk_node *, const lk_shape *, int); uint64_t lk_contract_calls_##i(void); \
-    int lk_contract_pack_form_##i(const lk_node *, const lk_shape *, int); void lk_contract_pack_##i(const lk_node *, const lk_shape *, int, const float *, float *, lk_pool *);
+    int lk_contract_pack_form_##i(const lk_node *, const lk_shape *, int), lk_contract_pack_other_##i(const lk_node *, const lk_shape *, int); \
+    void lk_contract_pack_##i(const lk_node *, const lk_shape *, int, const lk_stored *, float *, lk_pool *);
 ISAS
 #undef ISA
 static const struct {
     const char *name; void (*fill)(lk_kernel *); int64_t (*workspace)(const lk_node *, const lk_shape *, int); uint64_t (*calls)(void);
-    int (*form)(const lk_node *, const lk_shape *, int); void (*pack)(const lk_node *, const lk_shape *, int, const float *, float *, lk_pool *);
+    int (*form)(const lk_node *, const lk_shape *, int), (*other)(const lk_node *, const lk_shape *, int); void (*pack)(const lk_node *, const lk_shape *, int, const lk_stored *, float *, lk_pool *);
 } sets[] = {
-#define ISA(i) {#i, lk_kernels_contract_##i, lk_contract_workspace_##i, lk_contract_calls_##i, lk_contract_pack_form_##i, lk_contract_pack_##i},
+#define ISA(i) {#i, lk_kernels_contract_##i, lk_contract_workspace_##i, lk_contract_calls_##i, lk_contract_pack_form_##i, lk_contract_pack_other_##i, lk_contract_pack_##i},
 ISAS
 };
 static bool machine_has(int i) {
@@ -169,6 +170,31 @@ static void plain_attention(const attn *a, float *y, float *grad) {
     free(p); free(ds); free(tmp);
 }
 
+/* ---- packing from halves ----------------------------------------------------------------------------------------------- */
+/* Weights stored in halves are packed as their floats are, whatever the halves are: NaN, infinities and subnormals too. The floats are the compiler's own
+ * conversion (binary16) or a shift (bfloat16). */
+static void check_halves(int set, const problem *p, int side, lk_pool *pool, bool quiet) {
+    const int64_t n = numel(p->in_shape[side]);
+    uint16_t *half = lk_xmalloc((size_t)n * 2 + 2);
+    float *wide = values(n), *want = values(n), *got = values(n);
+    for (int as = LK_AS_F16; as <= LK_AS_BF16 && !quiet; as++) {
+        for (int64_t i = 0; i < n; i++) {
+            half[i] = (uint16_t)(i * 40503 + 77 * as);
+            _Float16 h; memcpy(&h, half + i, 2);
+            uint32_t bits = (uint32_t)half[i] << 16;
+            if (as == LK_AS_F16 && h != h) bits = (half[i] & 0x8000u) << 16 | 0x7f800000u | (half[i] & 0x3ffu) << 13;      /* a NaN keeps its payload */
+            if (as == LK_AS_F16 && h == h) wide[i] = (float)h; else memcpy(wide + i, &bits, 4);
+        }
+        sets[set].pack(&p->node, p->in_shape, side, &(lk_stored){.data = wide}, want, pool);
+        sets[set].pack(&p->node, p->in_shape, side, &(lk_stored){.data = half, .as = (lk_float_as)as}, got, pool);
+        CHECK_MSG(!memcmp(want, got, (size_t)n * 4), "%s: packed from %s, other bits", sets[set].name, as == LK_AS_F16 ? "fp16" : "bf16");
+        half[n / 2] ^= 1;                              /* planted: the last place of one weight */
+        sets[set].pack(&p->node, p->in_shape, side, &(lk_stored){.data = half, .as = (lk_float_as)as}, got, pool);
+        CHECK(!n || memcmp(want, got, (size_t)n * 4));
+    }
+    free(half); free(wide); free(want); free(got);
+}
+
 /* ---- running a kernel ----------------------------------------------------------------------------------------- */
 enum { GUARD = 64 };
 static const uint32_t CANARY = 0x7fc0beefu;
@@ -183,7 +209,7 @@ static bool agrees(problem *p, const float *want, const char *what, bool quiet) 
         sets[i].fill(table);
         for (int variant = 0; variant < 4 && all; variant++) {
             int threads = variant < 3 ? variant + 1 : 2;
-            bool packs = variant == 3 && sets[i].form(&p->node, p->in_shape, side);
+            bool packs = variant == 3 && (sets[i].form(&p->node, p->in_shape, side) || sets[i].other(&p->node, p->in_shape, side));
             if (variant == 3 && !packs) continue;
             lk_pool *pool = threads > 1 ? lk_pool_new(threads) : NULL;
             int64_t work = sets[i].workspace(&p->node, p->in_shape, threads);
@@ -191,7 +217,7 @@ static bool agrees(problem *p, const float *want, const char *what, bool quiet) 
             for (int64_t k = 0; k < work / 4 + GUARD; k++) w[k] = CANARY;
             for (int64_t k = 0; k < n + GUARD; k++) out[k] = CANARY;
             float *packed = packs ? values(numel(p->in_shape[side])) : NULL;
-            if (packs) sets[i].pack(&p->node, p->in_shape, side, p->in[side], packed, pool);
+            if (packs) { sets[i].pack(&p->node, p->in_shape, side, &(lk_stored){.data = p->in[side]}, packed, pool); check_halves(i, p, side, pool, quiet); }
             const void *packed_list[5] = {NULL, packed, packed};
             lk_kernel_call call = {.node = &p->node, .out = out, .in = p->in, .in_shape = p->in_shape, .work = w, .packed = packs ? packed_list : NULL, .pool = pool};
             uint64_t before = sets[i].calls();

@@ -26,7 +26,7 @@ static double fastest(lk_graph *g, lk_val v, bool frozen) {
     for (int i = 0; i < node->n_in; i++) { in_shape[i] = lk_shape_of(g, node->in[i]); in[i] = values(lk_numel(in_shape[i])); }
     if (frozen && backend->pack_form(g, node, 1)) {
         float *p = values(lk_numel(in_shape[1]));
-        backend->pack(g, node, 1, in[1], p, NULL);
+        backend->pack(g, node, 1, &(lk_stored){.data = in[1]}, p, NULL);
         packed[1] = p;
     }
     int64_t work = backend->workspace(g, node, lk_pool_threads(pool));

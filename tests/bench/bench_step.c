@@ -232,8 +232,10 @@ static lk_err digest(const bench *b) {
 static void memory(const bench *b) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    struct stat file;                                     /* mapped, beside what the executor counts: bound fp32, or read into fp32 */
-    int64_t weights = b->weights && !stat(b->weights, &file) ? file.st_size : lk_exec_plan(b->x)->by_class[LK_MEM_WEIGHT];
+    const lk_plan *p = lk_exec_plan(b->x);
+    struct stat file;                                     /* beside what the executor counts: drawn weights all, of mapped fp32 what stays read, of halves nothing */
+    int64_t weights = p->by_class[LK_MEM_WEIGHT];
+    if (b->weights && !stat(b->weights, &file)) weights = file.st_size < weights * 3 / 4 ? 0 : p->unpacked_bytes;
     printf("%lld %lld\n", (long long)(lk_exec_bytes(b->x) + weights), (long long)u.ru_maxrss * 1024);
 }
 static lk_err answer(bench *b, char *line) {

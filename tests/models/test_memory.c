@@ -1,6 +1,7 @@
 /* Memory as planned and as taken: a LoRA training step of a UNet of 17.8 M parameters. The plan's bytes (weights, their packed copies,
  * adapter, optimiser, arena, workspaces) are those the executor counts, exactly, and those the kernel of the machine counts, within 10 %:
- * the step runs in a process of its own, and its resident memory at the peak is set against that before the executor was made. */
+ * the step runs in a process of its own, and its resident memory at the peak is set against that before the executor was made. So for
+ * weights in the caller's memory, in a mapped file of floats (what is packed leaves it) and in mapped halves (all leaves it). */
 #include "backend/memory.h"
 #include "models/models.h"
 #include "tests/lib/lk_test.h"
@@ -34,14 +35,39 @@ static void build(step *s) {
     lk_optimiser_finish(s->optimiser);
     s->loss = lk_optimiser_loss(s->optimiser);
 }
-static lk_err run(const step *s, lk_exec *x) {
-    for (int id = 0; id < lk_graph_count(s->g); id++) {
-        const lk_node *n = lk_graph_node(s->g, (lk_val){id});
-        if (n->op != LK_OP_param || n->mem != LK_MEM_WEIGHT) continue;
-        int64_t count = lk_numel(n->shape);
-        float *w = lk_xaligned((size_t)count * sizeof *w);             /* stays: a process of its own, or a test's end */
-        for (int64_t i = 0; i < count; i++) w[i] = n->shape.rank > 1 ? (float)(i % 7 - 3) * 0.01f : 1;
-        LK_TRY(lk_exec_bind(x, (lk_val){id}, w, count));
+static bool next_weight(const lk_graph *g, int *id, const lk_node **n) {
+    for (; *id < lk_graph_count(g); ++*id) {
+        *n = lk_graph_node(g, (lk_val){*id});
+        if ((*n)->op == LK_OP_param && (*n)->mem == LK_MEM_WEIGHT) return true;
+    }
+    return false;
+}
+static float *drawn(const lk_node *n) {
+    int64_t count = lk_numel(n->shape);
+    float *w = lk_xaligned((size_t)count * sizeof *w);
+    for (int64_t i = 0; i < count; i++) w[i] = n->shape.rank > 1 ? (float)(i % 7 - 3) * 0.01f : 1;
+    return w;
+}
+static lk_err write_weights(const lk_graph *g, const char *path, bool halves) {
+    const lk_node *n;
+    int count = 0;
+    lk_st_item *items = lk_xcalloc((size_t)lk_graph_count(g), sizeof *items);
+    for (int id = 0; next_weight(g, &id, &n); id++) {
+        float *w = drawn(n);
+        if (halves) for (int64_t i = 0; i < lk_numel(n->shape); i++) ((uint16_t *)(void *)w)[i] = lk_half_of(w[i]);
+        items[count] = (lk_st_item){.name = n->name, .dtype = halves ? LK_ST_F16 : LK_ST_F32, .rank = n->shape.rank, .data = w};
+        memcpy(items[count++].d, n->shape.d, sizeof n->shape.d);
+    }
+    return lk_st_write(path, items, count, NULL);                          /* what was drawn goes with the process */
+}
+/* path NULL: in memory of the caller's. What is bound stays: a process of its own, or a test's end. */
+static lk_err run(const step *s, lk_exec *x, const char *path) {
+    const lk_node *n;
+    lk_st *st;
+    for (int id = 0; !path && next_weight(s->g, &id, &n); id++) LK_TRY(lk_exec_bind(x, (lk_val){id}, drawn(n), lk_numel(n->shape)));
+    if (path) {
+        LK_TRY(lk_st_open(path, &st));
+        LK_TRY(lk_weights_bind(x, st, "", NULL));
     }
     LK_TRY(lk_adapter_init(s->adapter, x, 1));
     const lk_val inputs[] = {s->noisy, s->noise, s->text};
@@ -69,8 +95,11 @@ static int64_t resident(void) {
     if (f) fclose(f);
     return pages * sysconf(_SC_PAGESIZE);
 }
-typedef struct { int64_t planned, counted, weights, peak; bool ok; } answer;
-static answer measure(void) {
+typedef enum { IN_MEMORY, MAPPED_FLOATS, MAPPED_HALVES, STORES } store;
+static const char *const store_names[STORES] = {"in memory", "mapped fp32", "mapped fp16"};
+/* theirs: bytes of weights that the executor does not count. */
+typedef struct { int64_t planned, counted, theirs, peak; bool ok; } answer;
+static answer measure(store how, const char *path) {
     step s;
     lk_exec *x;
     answer a = {0};
@@ -78,35 +107,50 @@ static answer measure(void) {
     build(&s);
     int64_t before = resident();
     lk_err e = lk_exec_new(s.g, &s.loss, 1, (lk_exec_opts){0}, &x);
-    if (!e) e = run(&s, x);
+    if (!e) e = run(&s, x, path);
     a.ok = !e;
     if (e) { fprintf(stderr, "%s\n", lk_err_text(e)); return a; }
     getrusage(RUSAGE_SELF, &u);
-    a.planned = planned(lk_exec_plan(x));
-    a.weights = lk_exec_plan(x)->by_class[LK_MEM_WEIGHT];
+    const lk_plan *p = lk_exec_plan(x);
+    a.planned = planned(p) - (how == IN_MEMORY ? 0 : p->by_class[LK_MEM_WEIGHT] - p->unpacked_bytes);
+    a.theirs = how == IN_MEMORY ? p->by_class[LK_MEM_WEIGHT] : how == MAPPED_FLOATS ? p->unpacked_bytes : 0;
     a.counted = lk_exec_bytes(x);
     a.peak = (int64_t)u.ru_maxrss * 1024 - before;
     return a;
 }
-TEST(what_is_planned_is_what_is_taken) {
+static void check_planned(store how, const char *path) {
     int ends[2], status = 0;
     answer a = {0};
     if (!CHECK(!pipe(ends))) return;
     fflush(NULL);
     pid_t pid = fork();
-    if (!pid) { a = measure(); _exit(write(ends[1], &a, sizeof a) != (ssize_t)sizeof a); }
+    if (!pid) { a = measure(how, path); _exit(write(ends[1], &a, sizeof a) != (ssize_t)sizeof a); }
     close(ends[1]);
     ssize_t got = read(ends[0], &a, sizeof a);
     close(ends[0]);
     waitpid(pid, &status, 0);
     if (!CHECK_MSG(got == (ssize_t)sizeof a && a.ok, "the process that measures ended with status %d", status)) return;
-    /* bound weights are the caller's: counted are their packed copies */
-    CHECK_MSG(a.counted + a.weights == a.planned, "planned %lld, counted %lld and %lld of weights", (long long)a.planned, (long long)a.counted, (long long)a.weights);
+    CHECK_MSG(a.counted + a.theirs == a.planned, "%s: planned %lld, counted %lld and %lld of weights", store_names[how], (long long)a.planned, (long long)a.counted, (long long)a.theirs);
 #ifndef __SANITIZE_ADDRESS__
     double off = (double)a.peak / (double)a.planned - 1;
-    printf("planned %.1f MiB, resident at the peak %.1f MiB (%+.1f %%)\n", (double)a.planned / 0x1p20, (double)a.peak / 0x1p20, 100 * off);
-    CHECK_MSG(off > -0.1 && off < 0.1, "planned %lld, resident %lld", (long long)a.planned, (long long)a.peak);
+    printf("%s: planned %.1f MiB, resident at the peak %.1f MiB (%+.1f %%)\n", store_names[how], (double)a.planned / 0x1p20, (double)a.peak / 0x1p20, 100 * off);
+    CHECK_MSG(off > -0.1 && off < 0.1, "%s: planned %lld, resident %lld", store_names[how], (long long)a.planned, (long long)a.peak);
 #endif
+}
+TEST(what_is_planned_is_what_is_taken) {
+    char *path = lk_xfmt("%s/weights.safetensors", lk_test_dir());
+    step s;
+    build(&s);
+    for (store how = IN_MEMORY; how < STORES; how++) {
+        int status = 0;
+        pid_t pid = how == IN_MEMORY ? 0 : fork();                         /* freed pages that stay would count as there before */
+        if (!pid && how != IN_MEMORY) _exit(write_weights(s.g, path, how == MAPPED_HALVES) != LK_OK);
+        if (pid) waitpid(pid, &status, 0);
+        CHECK(!status);
+        check_planned(how, how == IN_MEMORY ? NULL : path);
+    }
+    lk_adapter_free(s.adapter); lk_graph_free(s.g);
+    free(path);
 }
 
 /* ---- the limit of a process --------------------------------------------------------------------------------- */

@@ -13,11 +13,11 @@
 #define FAMILY(family, isa) void lk_kernels_##family##_##isa(lk_kernel *);
 #define ISA(isa) FAMILIES(isa) int64_t lk_contract_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); uint64_t lk_contract_calls_##isa(void); \
     void lk_kernels_winograd_##isa(lk_kernel *); int64_t lk_winograd_workspace_##isa(const lk_node *, const lk_shape *in_shape, int threads); \
-    void lk_contract_pack_##isa(const lk_node *, const lk_shape *in_shape, int input, const float *, float *, lk_pool *);
+    void lk_contract_pack_##isa(const lk_node *, const lk_shape *in_shape, int input, const lk_stored *, float *, lk_pool *);
 ISAS
 #undef ISA
 #undef FAMILY
-int  lk_contract_pack_form_scalar(const lk_node *, const lk_shape *in_shape, int input);
+int  lk_contract_pack_form_scalar(const lk_node *, const lk_shape *in_shape, int input), lk_contract_pack_other_scalar(const lk_node *, const lk_shape *in_shape, int input);
 
 static void shapes_of(const lk_graph *g, const lk_node *n, lk_shape *out /* [64] */) {
     for (int i = 0; i < n->n_in && i < 64; i++) out[i] = lk_shape_of(g, n->in[i]);
@@ -27,6 +27,11 @@ static int pack_form(const lk_graph *g, const lk_node *n, int input) {
     if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
     lk_shape in[64]; shapes_of(g, n, in);
     return lk_contract_pack_form_scalar(n, in, input);
+}
+static int pack_other(const lk_graph *g, const lk_node *n, int input) {
+    if (!(lk_op_traits(n->op) & T_CONTRACT)) return 0;
+    lk_shape in[64]; shapes_of(g, n, in);
+    return lk_contract_pack_other_scalar(n, in, input);
 }
 
 /* Only contractions need a workspace. The fast tier's kernels are the exact ones but for 3 x 3 convolutions. */
@@ -47,9 +52,9 @@ static int pack_form(const lk_graph *g, const lk_node *n, int input) {
         lk_shape in[64]; shapes_of(g, n, in); \
         return lk_winograd_workspace_##isa(n, in, 1) < 0 ? pack_form(g, n, input) : 0; \
     } \
-    static void pack_##isa(const lk_graph *g, const lk_node *n, int input, const void *values, void *packed, lk_pool *pool) { \
+    static void pack_##isa(const lk_graph *g, const lk_node *n, int input, const lk_stored *w, void *packed, lk_pool *pool) { \
         lk_shape in[64]; shapes_of(g, n, in); \
-        lk_contract_pack_##isa(n, in, input, values, packed, pool); \
+        lk_contract_pack_##isa(n, in, input, w, packed, pool); \
     }
 #define FAMILY(family, isa) lk_kernels_##family##_##isa(table);
 ISAS
@@ -61,10 +66,10 @@ static struct {
     void (*fill)(lk_kernel *);
     uint64_t (*calls)(void);
 } sets[] = {
-#define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack = pack_##isa}, #isa, fill_##isa, lk_contract_calls_##isa},
+#define ISA(isa) {{.name = "cpu", .element_bytes = 4, .workspace = workspace_##isa, .pack_form = pack_form, .pack_other = pack_other, .pack = pack_##isa}, #isa, fill_##isa, lk_contract_calls_##isa},
 ISAS
 #undef ISA
-#define ISA(isa) {{.name = "cpu-fast", .element_bytes = 4, .workspace = fast_workspace_##isa, .pack_form = fast_form_##isa, .pack = pack_##isa}, #isa, fast_fill_##isa, lk_contract_calls_##isa},
+#define ISA(isa) {{.name = "cpu-fast", .element_bytes = 4, .workspace = fast_workspace_##isa, .pack_form = fast_form_##isa, .pack_other = pack_other, .pack = pack_##isa}, #isa, fast_fill_##isa, lk_contract_calls_##isa},
 ISAS
 #undef ISA
 };

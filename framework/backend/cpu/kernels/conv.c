@@ -111,7 +111,10 @@ static void copy_taps(const lk_operand *o, int64_t r, int nr, int64_t k, int nk,
 typedef struct { const lk_kernel_call *call; lk_conv_geometry g; float *packed; } pack_job;
 static void pack_channels(void *ctx, int64_t begin, int64_t end, int thread) {
     const pack_job *j = ctx; (void)thread;
-    for (int64_t c = begin; c < end; c++) lk_conv_pack_channel(&j->g, j->call->in[1], j->packed, c);
+    for (int64_t c = begin; c < end; c++) {
+        const lk_turn t = lk_conv_channel_turn(&j->g, c);
+        lk_transpose((const float *)j->call->in[1] + t.from, t.ld_from, t.rows, t.columns, j->packed + t.to, t.ld_to);
+    }
 }
 static int64_t weight_floats(const lk_conv_geometry *g) { return (g->groups * g->cg * g->og * g->kh * g->kw + 15) / 16 * 16; }
 /* [g, kh, kw, C/g, O/g]: packed once if frozen, else now into `to`. A 1 x 1 kernel's stay [O, C/g]. */

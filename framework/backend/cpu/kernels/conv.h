@@ -25,12 +25,11 @@ static inline lk_conv_geometry lk_conv_geometry_of(const lk_node *node, const lk
 }
 static inline bool lk_conv_depthwise(const lk_conv_geometry *g) { return g->cg == 1 && g->og == 1; }
 static inline bool lk_conv_packs(const lk_conv_geometry *g) { return g->kh * g->kw > 1 && !lk_conv_depthwise(g); }
-/* Weights [O, C/g, kh, kw] -> [g, kh, kw, C/g, O/g], one input channel c of groups * cg. */
-static inline void lk_conv_pack_channel(const lk_conv_geometry *g, const float *w, float *packed, int64_t c) {
-    const int64_t taps = g->kh * g->kw, group = c / g->cg, ci = c % g->cg, per_o = g->cg * taps;
-    const float *from = w + group * g->og * per_o + ci * taps;
-    float *to = packed + group * g->og * per_o + ci * g->og;
-    lk_transpose(from, per_o, g->og, taps, to, g->cg * g->og);
+/* Weights [O, C/g, kh, kw] -> [g, kh, kw, C/g, O/g], one input channel c of groups * cg: `rows` x `columns` at from, ld_from apart, are turned. */
+typedef struct { int64_t from, ld_from, rows, columns, to, ld_to; } lk_turn;
+static inline lk_turn lk_conv_channel_turn(const lk_conv_geometry *g, int64_t c) {
+    const int64_t taps = g->kh * g->kw, per_o = g->cg * taps, group = c / g->cg * g->og * per_o;
+    return (lk_turn){group + c % g->cg * taps, per_o, g->og, taps, group + c % g->cg * g->og, g->cg * g->og};
 }
 /* n pixels of one row seen through one tap: row[x0 + j * step], or +0 outside the width (row NULL: all). Writes whole vectors. */
 static inline void lk_copy_tap_row(const float *row, int64_t width, int64_t x0, int64_t step, int64_t n, float *to) {

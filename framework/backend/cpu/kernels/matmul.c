@@ -74,7 +74,7 @@ static void pieces(void *ctx, int64_t begin, int64_t end, int thread) {
         }
         lk_operand a = {.layout = s->ta ? LK_BY_LANE : LK_BY_ROW, .p = (const float *)call->in[s->first] + at_a, .stride = s->ld_a};
         lk_operand b = {.layout = s->tb ? LK_BY_ROW : LK_BY_LANE, .p = (const float *)call->in[s->first + 1] + at_b, .stride = s->ld_b};
-        if (s->tb && packed) b = (lk_operand){.layout = LK_BY_LANE, .p = packed, .stride = s->n};
+        if (packed) b = (lk_operand){.layout = s->tb ? LK_BY_LANE : LK_BY_ROW, .p = packed, .stride = s->tb ? s->n : s->k};
         const float *bias = !s->first && call->node->n_in > 2 ? call->in[2] : NULL, *onto = s->first ? (const float *)call->in[0] + batch * s->m * s->n : NULL;
         float *c = (float *)call->out + batch * s->m * s->n;
         int64_t m0 = part_m * s->split.mc, n0 = part_n * s->split.nc;
