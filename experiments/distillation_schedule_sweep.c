@@ -1,5 +1,5 @@
 /* From a many-step model to one of 8, 4, 2 or 1 steps: which schedule loses least?
- *   make exp=distillation_schedule_sweep run         about 14 min on 2 cores (profile default)
+ *   make exp=distillation_schedule_sweep run         about 12 min on 2 cores (profile default)
  * Question: at the same cost of training, which distillation keeps fidelity, prompt following, likeness and diversity of the zoo's base, and
  *   which parts of SDXL-Lightning's recipe (Lin et al. 2024, arXiv:2402.13929) matter at this size?
  * Model: the zoo's base (models/zoo), v-prediction on 8x16x16 latents, trained on 28 people; students are LoRAs on every linear and convolution
