@@ -245,6 +245,26 @@ TEST(critic_and_full_student_do_not_leak) {
         lk_distiller_free(d);
     }
 }
+/* Rates of adversarial stages stand in for the common ones: the same bits as common rates of their values. */
+TEST(an_adversarial_stage_takes_its_own_rates) {
+    if (!ready()) return;
+    lk_distil_stage st = mse(2, 1, 2);
+    st.kind = LK_DISTIL_ADVERSARIAL;
+    char student[2][65], critic[2][65];
+    for (int own = 0; own < 2; own++) {
+        lk_distil_plan p = plan_of(1, &st, own ? 0.25 : 1e-3, own ? 0.5 : 2e-3);
+        if (own) { p.adversarial_lr = 1e-3; p.discriminator_lr = 2e-3; }
+        lk_distiller *d;
+        int n;
+        CHECK_OK(lk_distiller_new(&studio.zoo, p, cohort.refs, 1, studio.pool, &d));
+        steps(d, 0, 2);
+        digest(d, "", true, student[own], &n); digest(d, "critic/", false, critic[own], &n);
+        CHECK(n > 0);
+        lk_distiller_free(d);
+    }
+    CHECK_MSG(!strcmp(student[0], student[1]), "the student's rate is not adversarial_lr");
+    CHECK_MSG(!strcmp(critic[0], critic[1]), "the critic's rate is not discriminator_lr");
+}
 /* Full, then a LoRA on it, then x0: killed in the second and in the third stage. */
 TEST(weights_of_its_own_resume_with_the_same_bits) {
     if (!ready()) return;
