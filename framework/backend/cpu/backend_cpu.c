@@ -82,8 +82,10 @@ static bool machine_has(lk_isa isa) {
         return fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     return fma;
 }
+/* Filling a table is code of its set too: the compiler may write it with that set's instructions. */
 __attribute__((constructor)) static void fill_tables(void) {
-    for (int i = 0; i < ALL; i++) sets[i].fill(sets[i].backend.kernel);
+    __builtin_cpu_init();
+    for (int i = 0; i < ALL; i++) if (machine_has(LK_ISA_SCALAR + i % SETS)) sets[i].fill(sets[i].backend.kernel);
 }
 static lk_err allowed(const char *what, const char *value) {
     lk_buf list = {0};
