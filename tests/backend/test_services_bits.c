@@ -6,7 +6,12 @@
 ISA(scalar) ISA(avx2) ISA(avx512)
 #undef ISA
 static lk_kernel table[ISAS][LK_OP_COUNT];
-static void load(void) { lk_kernels_services_scalar(table[0]); lk_kernels_services_avx2(table[1]); lk_kernels_services_avx512(table[2]); }
+static void load(void) {
+    int i = 0;
+#define ISA(isa) if (isa_here(i)) lk_kernels_services_##isa(table[i]); i++;
+    ISA(scalar) ISA(avx2) ISA(avx512)
+#undef ISA
+}
 /* Runs on all sets and two thread counts; out holds the scalar result, which the others must equal. */
 static void run_all(hand_call *h, float *out, int64_t n) {
     float *other = lk_xaligned((size_t)n * 4 + 64);
