@@ -88,6 +88,8 @@ static int find_spelling(const lk_adapter *a, const char *const *names, const ch
     return -1;
 }
 
+bool lk_lora_adapts(const lk_adapter *a, const char *module) { return find_spelling(a, a->config.targets, module) >= 0 && !lk_lora_saves(a, module); }
+
 static void note_seen(lk_adapter *a, const char *module) {
     for (int i = a->n_seen - 1; i >= 0; i--) if (!strcmp(a->seen[i], module)) return;
     if (a->n_seen == a->cap_seen) {
@@ -115,7 +117,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     lk_lora_module *known = known_module(a, g, name);
     note_seen(a, name);
     if (known) return known;
-    if (find_spelling(a, a->config.targets, name) < 0 || lk_lora_saves(a, name)) return NULL;
+    if (!lk_lora_adapts(a, name)) return NULL;
     int rank_row = find_spelling(a, a->config.rank_names, name), alpha_row = find_spelling(a, a->config.alpha_names, name);
     lk_shape s = lk_shape_of(g, w);
     lk_lora_module m = { .g = g, .name = lk_strdup(a->arena, name), .groups = groups, .conv = s.rank == 4, .w = w };
@@ -125,6 +127,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
     if (a->config.kind < LK_LOHA && m.r % groups) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d is not divisible by the convolution's %d groups", name, m.r, groups); return NULL; }
     if (a->config.lora_bias && a->config.kind > LK_RSLORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA and rsLoRA have a bias of B (lora_bias)", name); return NULL; }
+    if (a->config.biases && a->config.kind > LK_RSDORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA, rsLoRA and DoRA train biases of the base (bias)", name); return NULL; }
     if (a->config.tucker && groups > 1 && a->config.kind < LK_LOHA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: Tucker's form of a convolution in %d groups is not implemented", name, groups); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
     lk_lora_shapes(&a->config, s, groups, m.r, shapes);

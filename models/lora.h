@@ -7,6 +7,9 @@
 /* DoRA: Liu et al. 2024, norm detached (rsDoRA: with rsLoRA's scale); LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
  * (LyCORIS' "full"), so that full fine-tuning joins and leaves a model as the others do. */
 typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_RSDORA, LK_LOHA, LK_LOKR, LK_FULL } lk_lora_kind;
+/* Biases of the base that are trained and kept with the adapter (PEFT's bias = none, all, lora_only): every one, or those of the adapted modules. LoRA to rsDoRA. */
+typedef enum { LK_BIASES_NONE, LK_BIASES_ALL, LK_BIASES_ADAPTED } lk_lora_biases;
+lk_err lk_lora_biases_named(const char *name, lk_lora_biases *);      /* PEFT's names */
 typedef struct {
     lk_lora_kind kind;
     int r; double alpha;
@@ -26,6 +29,7 @@ typedef struct {
     /* Whole modules trained and kept beside the low-rank branches, NULL-ended (PEFT's): "conv_in" means the module of that name or ending, and
      * all below it. The adapter has copies of their params, which replace the base's, whatever its weight; no target inside them is adapted. */
     const char *const *modules_to_save;
+    lk_lora_biases biases;            /* copies that replace the base's, as those of modules_to_save do */
 } lk_lora_config;
 
 /* An adapter collects the modules it attached to while a model is built with it in net.adapters. */
@@ -37,14 +41,14 @@ void        lk_adapter_weight(lk_adapter *, lk_val weight);   /* multiplies the 
 void        lk_adapter_set_base(lk_adapter *, const lk_st *base);
 int         lk_adapter_modules(const lk_adapter *);           /* after building: 0 means no target matched (an error to train) */
 const lk_lora_config *lk_adapter_config(const lk_adapter *);
-/* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude][, B's bias]; then those of modules_to_save). */
+/* Trainable params of the built adapter in a fixed order (module order of building; A, B[, magnitude][, B's bias]; then those of modules_to_save and the base's biases). */
 int         lk_adapter_params(const lk_adapter *, const lk_graph *, const lk_val **);
 /* Called by lk_nn_linear / lk_nn_conv2d: y = base output; returns y with every adapter's branch added. */
 lk_val lk_adapter_linear(const lk_net *, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y);
 lk_val lk_adapter_conv2d(const lk_net *, const char *module, lk_val x, lk_val w, lk_val bias, lk_val y, lk_conv);
 /* As lk_nn made the param `name` ("conv_in.weight"): base, or the copy of the adapter that has its module in modules_to_save. */
 lk_val lk_adapter_param(const lk_net *, const char *name, lk_val base);
-/* Kaiming-uniform A (a = sqrt 5, as PEFT), zero B; DoRA magnitude = norm of W; modules_to_save as the base's, which must be bound. Stream =
+/* Kaiming-uniform A (a = sqrt 5, as PEFT), zero B; DoRA magnitude = norm of W; modules_to_save and biases as the base's, which must be bound. Stream =
  * param name. A name of modules_to_save that met no module is refused. */
 lk_err lk_adapter_init(lk_adapter *, lk_exec *, uint64_t seed);
 /* PEFT's layout: "base_model.model.<module>.lora_A.weight" plus adapter_config in the header's metadata. */
@@ -64,6 +68,6 @@ lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
  * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming; those of its FLUX files are diffusers' names. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
 /* Adds weight * scale * B A to the base weights in `to`, B's bias likewise to their biases (params of the same names, copied by lk_weights_set, not bound);
- * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes; modules_to_save replace the base's (weight 1 only). */
+ * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes; modules_to_save and biases replace the base's (weight 1 only). */
 lk_err lk_adapter_merge(const lk_adapter *, lk_exec *from, double weight, lk_exec *to);
 #endif

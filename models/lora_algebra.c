@@ -143,14 +143,16 @@ static lk_lora_file *new_like(const lk_lora_file *f, int n) {
     out->n = 0;
     out->saved = NULL;
     out->n_saved = 0;
+    out->biases = LK_BIASES_NONE;
     return out;
 }
 
 static void keep_saved(const lk_lora_file *f, lk_lora_file *out) {
+    out->biases = f->biases;
     out->saved = lk_alloc(out->arena, (size_t)f->n_saved * sizeof *out->saved + 1);
     for (int i = 0; i < f->n_saved; i++) {
         const lk_lora_saved *s = &f->saved[i];
-        out->saved[out->n_saved++] = (lk_lora_saved){ lk_strdup(out->arena, s->name), { s->v.s, memcpy(lk_alloc(out->arena, (size_t)lk_numel(s->v.s) * sizeof(float) + 1), s->v.x, (size_t)lk_numel(s->v.s) * sizeof(float)) } };
+        out->saved[out->n_saved++] = (lk_lora_saved){ lk_strdup(out->arena, s->name), { s->v.s, memcpy(lk_alloc(out->arena, (size_t)lk_numel(s->v.s) * sizeof(float) + 1), s->v.x, (size_t)lk_numel(s->v.s) * sizeof(float)) }, s->bias };
     }
 }
 

@@ -61,8 +61,10 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     f->base = lk_st_meta(e.st, LK_BASE_KEY) ? lk_strdup(f->arena, lk_st_meta(e.st, LK_BASE_KEY)) : NULL;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
     f->saved = lk_alloc(f->arena, (size_t)e.n_saved * sizeof *f->saved + 1);
+    f->biases = e.biases;
     for (int i = 0; i < e.n_saved && !err; i++) {
         f->saved[f->n_saved].name = lk_strdup(f->arena, e.saved[i].name);
+        f->saved[f->n_saved].bias = e.saved[i].bias;
         err = lk_err_wrap(read_array(f->arena, e.saved[i].t, &f->saved[f->n_saved++].v), "%s", path);
     }
     lk_lora_entries_close(&e);
@@ -136,8 +138,10 @@ lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {
     for (int i = 0; i < a->n_copies && !err; i++) {
         if (a->copies[i].g != lk_exec_graph(exec)) continue;
         f->saved[f->n_saved].name = lk_strdup(f->arena, a->copies[i].name);
+        f->saved[f->n_saved].bias = a->copies[i].bias;
         err = take(f, exec, a->copies[i].v, &f->saved[f->n_saved++].v);
     }
+    f->biases = a->config.biases;
     f->built = memcpy(lk_alloc(f->arena, sizeof *f->built), &a->config, sizeof *f->built);
     f->layers = a->layers;
     f->attended = attended_blocks(a->seen, a->n_seen);

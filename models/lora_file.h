@@ -18,13 +18,14 @@ typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_BIAS, LK_SLOT_MI
                LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_K2T, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
 typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;
-typedef struct { const char *name; lk_lora_array v; } lk_lora_saved;  /* a param of a module in modules_to_save, under the model's name: "conv_in.weight" */
+typedef struct { const char *name; lk_lora_array v; bool bias; } lk_lora_saved;  /* a param of a module in modules_to_save, or (bias) one of the base's biases, under the model's name: "conv_in.weight" */
 typedef struct {
     lk_arena *arena;                  /* owns everything */
     const char *path;                 /* where it was read, for messages */
     lk_lora_kind kind;
     int n; lk_lora_part *part;
     int n_saved; lk_lora_saved *saved;
+    lk_lora_biases biases;            /* which of the base's biases are among `saved` */
     const char *base;                 /* digest of the base it was trained on, as its header says; NULL: not known */
     const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part */
     const lk_lora_config *built;      /* of a built adapter: its config; NULL: read from a file */

@@ -11,10 +11,11 @@ typedef struct {                      /* one adapted module in one graph */
     lk_val t[LK_SLOT_COUNT], w;       /* the kind's factors, LK_NONE where it has none; w: the base weight */
 } lk_lora_module;
 
-typedef struct {                      /* one param of a module in modules_to_save, in one graph */
+typedef struct {                      /* one param of a module in modules_to_save, or a trained bias, in one graph */
     const lk_graph *g;
     const char *name;                 /* the model's: "conv_in.weight" */
     lk_val v, base;                   /* the adapter's copy; what it replaces */
+    bool bias;                        /* one of the base's biases, not of modules_to_save */
 } lk_lora_copy;
 
 struct lk_adapter {
@@ -40,7 +41,8 @@ typedef struct {
 typedef struct {
     lk_st *st; const char *path; lk_arena *arena;
     lk_lora_entry *e; int n;
-    struct { const char *name; const lk_tensor *t; } *saved; int n_saved;      /* keys that are no part of a LoRA: modules_to_save's, once placed */
+    struct { const char *name; const lk_tensor *t; bool bias; } *saved; int n_saved;      /* keys that are no part of a LoRA: modules_to_save's and biases, once placed */
+    lk_lora_biases biases;
     const char *component;                    /* "unet." or "" */
     lk_lora_kind kind;
     bool peft, kohya, rslora, dora, bias;
@@ -58,17 +60,20 @@ lk_err lk_lora_pattern_match(const char *key, const char *module, bool *met);
 /* How a slot's tensor is called behind the module's name; kohya NULL: no such thing there. */
 typedef struct { const char *peft, *kohya; } lk_lora_leaf;
 extern const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT];
-/* lora_saved.c: modules_to_save. */
+/* lora_saved.c: modules_to_save and the base's trained biases. */
 bool   lk_lora_saves(const lk_adapter *, const char *module);
+bool   lk_lora_adapts(const lk_adapter *, const char *module);        /* whether a target names it, and it is none of modules_to_save (lora.c) */
+extern const char *const lk_lora_biases_names[];                      /* PEFT's, by lk_lora_biases */
 const char *const *lk_lora_saved_modules(lk_arena *, const lk_lora_saved *, int n);
 lk_err lk_lora_copies_init(lk_adapter *, lk_exec *);
 lk_err lk_lora_copies_load(lk_adapter *, lk_exec *, const lk_lora_entries *);
 lk_err lk_lora_copies_merge(const lk_adapter *, lk_exec *from, double weight, lk_exec *to);
-/* Every key in `saved` must be of a module the config's list names, else it is unknown; every name of the list must have a key. */
+/* Every key in `saved` must be of a module the config's list names or a bias that f->biases speaks of, else it is unknown; every name of the list must have a key. */
 typedef lk_err (*lk_lora_refuse)(const lk_lora_entries *, const char *key);
 lk_err lk_lora_place_saved(lk_lora_entries *, const json_t *list, lk_lora_refuse unknown);
 lk_err lk_lora_saved_resolve(const lk_lora_file *, const char *const *modules, int n);
 lk_err lk_lora_no_saved(const lk_lora_file *, const char *what);      /* refuses a file that has any; what: "diffusers' format cannot hold" */
+const char *lk_lora_saved_key(const lk_lora_file *, lk_arena *, const lk_lora_saved *);      /* as PEFT writes it, without its prefix */
 /* lora_lycoris.c. Shapes of a module's factors (rank 0: absent), w the weight's, of a convolution in so many groups; the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
 void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]);
 lk_val lk_lora_delta_node(lk_graph *, lk_lora_kind, const lk_val t[LK_SLOT_COUNT]);

@@ -146,10 +146,10 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         alphas[i] = f.e[i].alpha;
         tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T] || f.e[i].t[LK_SLOT_MID];
     }
-    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias, .biases = f.biases,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
-    for (int i = 0; i < f.n_saved; i++) saved[i].name = f.saved[i].name;
+    for (int i = 0; i < f.n_saved; i++) saved[i] = (lk_lora_saved){ .name = f.saved[i].name, .bias = f.saved[i].bias };
     c->modules_to_save = lk_lora_saved_modules(arena, saved, f.n_saved);
     lk_lora_entries_close(&f);
     return c->kind == LK_LOKR ? find_factor(path, c) : LK_OK;

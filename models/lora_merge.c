@@ -60,6 +60,7 @@ static lk_err merge_bias(const lk_adapter *a, const lk_lora_module *m, lk_exec *
 }
 lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_exec *to) {
     const lk_graph *g = lk_exec_graph(from), *target = lk_exec_graph(to);
+    LK_TRY(lk_lora_copies_merge(a, from, weight, to));             /* first: a bias of B is added to the layer's trained one */
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
@@ -71,5 +72,5 @@ lk_err lk_adapter_merge(const lk_adapter *a, lk_exec *from, double weight, lk_ex
         LK_TRY(merge_module(a, m, from, weight, to, w));
         LK_TRY(merge_bias(a, m, from, weight, to));
     }
-    return lk_lora_copies_merge(a, from, weight, to);
+    return LK_OK;
 }

@@ -44,13 +44,14 @@ static lk_err check_init(const lk_lora_entries *f) {
     return LK_OK;
 }
 
-static lk_err check_options(const lk_lora_entries *f) {
+static lk_err check_options(lk_lora_entries *f) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (given(lk_lora_config_value(f, refused[i].key))) return lk_error(LK_EINPUT, "%s: its config gives %s (%s), which is not implemented", f->path, refused[i].key, refused[i].why);
     const char *type = json_string_value(lk_lora_config_value(f, "peft_type")), *bias = json_string_value(lk_lora_config_value(f, "bias"));
     const char *want = f->kind == LK_LOHA ? "LOHA" : f->kind == LK_LOKR ? "LOKR" : f->kind == LK_FULL ? "FULL" : "LORA";
     if (type && strcmp(type, want)) return lk_error(LK_EINPUT, "%s: its config says peft_type = %s; its keys are of %s", f->path, type, want);
-    if (bias && strcmp(bias, "none")) return lk_error(LK_EINPUT, "%s: its config says bias = %s: biases of the base were trained too; only none is implemented", f->path, bias);
+    if (bias) LK_TRY(lk_err_wrap(lk_lora_biases_named(bias, &f->biases), "%s: its config", f->path));
+    if (f->biases && f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "%s: its config says bias = %s, which %s does not have", f->path, bias, want);
     if (f->dora && f->bias) return lk_error(LK_EINPUT, "%s: DoRA and a bias of lora_B (lora_bias) together have no meaning in PEFT", f->path);
     return check_init(f);
 }

@@ -63,7 +63,7 @@ json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
     bool bias = f->built && f->built->lora_bias;
     for (int i = 0; i < f->n; i++) bias |= f->part[i].t[LK_SLOT_BIAS].x != NULL;
     json_t *config = json_pack("{s:s, s:i, s:o, s:f, s:b, s:b, s:s, s:b, s:b, s:b, s:n, s:n, s:o, s:o, s:o, s:o}", "peft_type", "LORA", "r", f->part[0].r, "lora_alpha", number(f->part[0].alpha),
-                     "lora_dropout", dropout, "use_rslora", lk_lora_is_rs(f->kind), "use_dora", lk_lora_is_dora(f->kind), "bias", "none", "fan_in_fan_out", 0,
+                     "lora_dropout", dropout, "use_rslora", lk_lora_is_rs(f->kind), "use_dora", lk_lora_is_dora(f->kind), "bias", lk_lora_biases_names[f->biases], "fan_in_fan_out", 0,
                      "inference_mode", 1, "init_lora_weights", 1, "task_type", "base_model_name_or_path", "modules_to_save", saved_modules(f),
                                "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas);
     if (bias) json_object_set_new(config, "lora_bias", json_true());
@@ -148,7 +148,7 @@ static lk_err collect(writing *w) {
         if (kohya) LK_TRY(add_underscored(w, &w->f->part[i], lead));
         else LK_TRY(add_dotted(w, &w->f->part[i], lead));
     }
-    for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "%s%s", lead, w->f->saved[i].name), w->f->saved[i].v.s, w->f->saved[i].v.x);
+    for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "%s%s", lead, lk_lora_saved_key(w->f, w->arena, &w->f->saved[i])), w->f->saved[i].v.s, w->f->saved[i].v.x);
     return LK_OK;
 }
 
@@ -210,10 +210,10 @@ lk_err lk_adapter_save(lk_adapter *a, lk_exec *exec, const char *path) { return 
 /* The graph of the modules joined last: no executor is named. */
 lk_err lk_adapter_save_config(lk_adapter *a, const char *path) {
     if (!a->n) return lk_error(LK_ESTATE, "%s: not written: the adapter joined no module (build the model with it first; do its targets match?)", path);
-    lk_lora_file f = { .kind = a->config.kind, .built = &a->config, .part = lk_xcalloc((size_t)a->n, sizeof *f.part), .saved = lk_xcalloc((size_t)a->n_copies + 1, sizeof *f.saved) };
+    lk_lora_file f = { .kind = a->config.kind, .built = &a->config, .biases = a->config.biases, .part = lk_xcalloc((size_t)a->n, sizeof *f.part), .saved = lk_xcalloc((size_t)a->n_copies + 1, sizeof *f.saved) };
     for (int i = 0; i < a->n; i++)
         if (a->module[i].g == a->module[a->n - 1].g) f.part[f.n++] = (lk_lora_part){ .name = a->module[i].name, .r = a->module[i].r, .alpha = a->module[i].alpha };
-    for (int i = 0; i < a->n_copies; i++) if (a->copies[i].g == a->module[a->n - 1].g) f.saved[f.n_saved++].name = a->copies[i].name;
+    for (int i = 0; i < a->n_copies; i++) if (a->copies[i].g == a->module[a->n - 1].g) f.saved[f.n_saved++] = (lk_lora_saved){ .name = a->copies[i].name, .bias = a->copies[i].bias };
     lk_err err = save_config(&f, path, a->config.dropout);
     free(f.part);
     free(f.saved);

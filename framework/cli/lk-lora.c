@@ -118,7 +118,7 @@ static lk_err inspect(context *c) {
     for (int i = 0; i < f->n_saved; i++) parameters += lk_numel(f->saved[i].v.s);
     char *text = lk_table_text(table);
     printf("%s: %s of %s, %d modules, %lld parameters\n%s", f->path, kinds[f->kind], f->component, f->n, (long long)parameters, text);
-    for (int i = 0; i < f->n_saved; i++) printf("%s %s whole (modules_to_save)\n", f->saved[i].name, lk_shape_text(c->arena, f->saved[i].v.s));
+    for (int i = 0; i < f->n_saved; i++) printf("%s %s %s\n", f->saved[i].name, lk_shape_text(c->arena, f->saved[i].v.s), f->saved[i].bias ? "trained (bias)" : "whole (modules_to_save)");
     free(text);
     lk_table_free(table);
     lk_lora_file_free(f);
@@ -225,16 +225,16 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
     return merge_bias(c, f, p, weight, items, changed);
 }
 
-/* A whole module takes the place of the base's. */
+/* A whole module or a trained bias takes the place of the base's. */
 static lk_err replace(context *c, const lk_lora_file *f, const lk_lora_saved *s, double weight, lk_st_item *items, bool *changed) {
     const lk_tensor *t;
     LK_TRY(lk_st_get(c->base, s->name, &t));
-    if (weight != 1) return lk_error(LK_EINPUT, "%s: '%s' is a whole module's (modules_to_save) and has no weight but 1; found %g", f->path, s->name, weight);
+    if (weight != 1) return lk_error(LK_EINPUT, "%s: '%s' replaces the base's (%s) and has no weight but 1; found %g", f->path, s->name, s->bias ? "bias" : "modules_to_save", weight);
     if (t->rank != s->v.s.rank || memcmp(t->d, s->v.s.d, (size_t)t->rank * sizeof *t->d))
         return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; in %s it has another", f->path, s->name, lk_shape_text(c->arena, s->v.s), lk_st_path(c->base));
     for (int i = 0; i < lk_st_count(c->base); i++) {
         if (lk_st_at(c->base, i) != t) continue;
-        if (changed[i]) return lk_error(LK_EINPUT, "%s: '%s' (modules_to_save) would undo what another adapter did to it", f->path, s->name);
+        if (changed[i]) return lk_error(LK_EINPUT, "%s: '%s' (%s) would undo what another adapter did to it", f->path, s->name, s->bias ? "bias" : "modules_to_save");
         items[i].data = memcpy(lk_alloc(c->arena, (size_t)t->numel * sizeof(float) + 1), s->v.x, (size_t)t->numel * sizeof(float));
         items[i].dtype = LK_ST_F32;
         changed[i] = true;
@@ -246,8 +246,9 @@ static lk_err merge_file(context *c, const char *path, double weight, lk_st_item
     lk_lora_file *f;
     LK_TRY(read_adapter(c, path, &f));
     lk_err err = LK_OK;
+    for (int i = 0; i < f->n_saved && !err; i++) if (f->saved[i].bias) err = replace(c, f, &f->saved[i], weight, items, changed);     /* first: a bias of B is added to it */
     for (int i = 0; i < f->n && !err; i++) err = merge_part(c, f, &f->part[i], weight, items, changed);
-    for (int i = 0; i < f->n_saved && !err; i++) err = replace(c, f, &f->saved[i], weight, items, changed);
+    for (int i = 0; i < f->n_saved && !err; i++) if (!f->saved[i].bias) err = replace(c, f, &f->saved[i], weight, items, changed);
     lk_lora_file_free(f);
     return err;
 }

@@ -21,6 +21,9 @@ void fuzz_seeds(fuzz_add add, const char *dir) {
     seed(add, p, (lk_st_item[]){ { "base_model.model.a.q.lora_A.weight", F, 2, { 1, 2 }, x }, { "base_model.model.a.q.lora_B.weight", F, 2, { 2, 1 }, x }, { "base_model.model.a.conv_in.weight", F, 2, { 2, 2 }, x },
                                  { "base_model.model.mid.norm.bias", F, 1, { 2 }, x } }, 4,
          (const char *[]){ "adapter_config", "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 4, \"modules_to_save\": [\"conv_in\", \"mid\"]}", NULL });
+    seed(add, p, (lk_st_item[]){ { "base_model.model.a.q.lora_A.weight", F, 2, { 1, 2 }, x }, { "base_model.model.a.q.lora_B.weight", F, 2, { 2, 1 }, x }, { "base_model.model.a.q.base_layer.bias", F, 1, { 2 }, x },
+                                 { "base_model.model.m.bias", F, 1, { 2 }, x }, { "base_model.model.m.modules_to_save.bias", F, 1, { 2 }, x } }, 5,
+         (const char *[]){ "adapter_config", "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 4, \"bias\": \"all\", \"modules_to_save\": [\"m\"]}", NULL });
     seed(add, p, (lk_st_item[]){ { "unet.a.conv1.lora.down.weight", F, 4, { 2, 2, 3, 3 }, x }, { "unet.a.conv1.lora.up.weight", F, 4, { 4, 2, 1, 1 }, x }, { "unet.b.lora_A.weight", F, 2, { 1, 2 }, x },
                                  { "unet.b.lora_B.weight", F, 2, { 2, 1 }, x } }, 4, (const char *[]){ "lora_adapter_metadata", "{\"unet.r\": 2, \"unet.lora_alpha\": 1.5}", NULL });
     seed(add, p, (lk_st_item[]){ { "lora_unet_double_blocks_1_img_attn_qkv.lora_down.weight", F, 2, { 2, 4 }, x }, { "lora_unet_double_blocks_1_img_attn_qkv.lora_up.weight", F, 2, { 12, 2 }, x },

@@ -6,14 +6,16 @@
 
 #define GOLDEN "tests/golden/models/lora_kinds/"
 
-/* merged: whether weights exist that do what the adapter does. kohya: whether its files have a form for it; alone: whether they only do. */
-static const struct { const char *name, *file; bool merged, kohya, alone; } kinds[] = {
+/* merged: whether weights exist that do what the adapter does. kohya: whether its files have a form for it; alone: whether they only do; whole: whether it has
+ * trained biases of the base or whole modules. */
+static const struct { const char *name, *file; bool merged, kohya, alone, whole; } kinds[] = {
     { "lora_groups", "adapter_model", false, false }, { "rslora_groups", "adapter_model", false, false }, { "dora_groups", "adapter_model", false, false },
     { "loha_groups", "adapter_model", true, true }, { "lokr_groups", "adapter_model", true, true },
     { "loha_tucker", "adapter_model", true, true }, { "lokr_tucker", "adapter_model", true, true }, { "lokr_tucker_both", "adapter_model", true, true },
     { "lora_bias", "adapter_model", true, false }, { "rsdora", "adapter_model", true, true }, { "options", "adapter_model", true, true },
     { "lycoris_loha_tucker", "lora", true, true }, { "lycoris_lokr_tucker", "lora", true, true },
-    { "lycoris_locon_tucker", "lora", true, true, true } };
+    { "lycoris_locon_tucker", "lora", true, true, true },
+    { "bias_all", "adapter_model", true, .whole = true }, { "bias_lora_only", "adapter_model", true, .whole = true }, { "bias_and_lora_bias", "adapter_model", true, .whole = true } };
 enum { KINDS = sizeof kinds / sizeof *kinds, SIZE = 2 * 9 * 14, LARGEST = 4096 };
 
 typedef struct { lk_graph *g; lk_exec *exec; lk_val x, out, grad_x; lk_optimiser *optimiser; const lk_val *params; int n; } net;
@@ -175,6 +177,7 @@ static lk_lora_file *read_file(const char *path) {
 /* Merged in the graph and on the host, or refused by both. */
 static void merge_on_the_host(const char *path, net *plain, bool merged) {
     lk_lora_file *f = read_file(path);
+    for (int i = 0; i < f->n_saved; i++) CHECK_OK(lk_exec_set(plain->exec, lk_find(plain->g, f->saved[i].name), f->saved[i].v.x, lk_numel(f->saved[i].v.s)));
     for (int i = 0; i < f->n; i++) {
         float w[LARGEST];
         lk_val v = lk_find(plain->g, lk_fmt(f->arena, "%s.weight", f->part[i].name));
@@ -232,7 +235,7 @@ TEST(written_and_read_again_gives_the_same_bits) {
             if (way & 2) err = lk_lora_file_save(f = read_file(file_of(k)), path, kohya ? LK_FORMAT_KOHYA : LK_FORMAT_PEFT, false);
             else err = lk_adapter_save_as(a, m.exec, path, kohya ? LK_FORMAT_KOHYA : LK_FORMAT_PEFT, "unet");
             lk_lora_file_free(f);
-            if (kohya && !kinds[k].kohya) CHECK_FAILS(err, "write peft or diffusers");
+            if (kohya && !kinds[k].kohya) CHECK_FAILS(err, kinds[k].whole ? "only format peft can hold" : "write peft or diffusers");
             else if (!kohya && kinds[k].alone) CHECK_FAILS(err, "for which PEFT and diffusers have no form");
             else if (CHECK_MSG(!err, "%s, way %d: %s", kinds[k].name, way, lk_err_text(err))) {
                 lk_adapter *b = load(path, &again);
@@ -285,6 +288,7 @@ TEST(a_fresh_adapter_changes_no_bit) {
         CHECK_OK(lk_adapter_inspect(file_of(k), arena, &c));
         lk_adapter *a = lk_adapter_new(c, "");
         CHECK_OK(open_net(&m, a, true));
+        if (kinds[k].whole) CHECK_OK(lk_weights_bind(m.exec, base(), "", (const char *const[]){ "x", "target", NULL }));
         CHECK_OK(lk_adapter_init(a, m.exec, 9));
         output(&m, y);
         CHECK_MSG(!memcmp(x, y, SIZE * sizeof *x), "%s", kinds[k].name);
@@ -362,7 +366,7 @@ TEST(options_that_mean_another_adapter_are_refused) {
         { "\"trainable_token_indices\": [3]", "rows of an embedding" }, { "\"target_parameters\": [\"w\"]", "target_parameters" }, { "\"layer_replication\": [[0, 4], [2, 5]]", "it repeats layers of the base" },
         { "\"init_lora_weights\": \"pissa_niter_16\"", "the base lost its largest singular values" }, { "\"init_lora_weights\": \"olora\"", "path_initial_model_for_weight_conversion" },
         { "\"init_lora_weights\": \"corda\"", "init_lora_weights = corda" }, { "\"init_lora_weights\": \"lora_ga\"", "init_lora_weights = lora_ga" }, { "\"init_lora_weights\": \"loftq\"", "quantised by LoftQ" },
-        { "\"bias\": \"lora_only\"", "biases of the base were trained too" }, { "\"use_dora\": true", "contradict each other" }, { "\"alpha_pattern\": {\"to_q\": \"7\"}", "alpha_pattern of 'to_q' in its config is no number" },
+        { "\"bias\": \"some\"", "bias = 'some': expected none, all or lora_only" }, { "\"use_dora\": true", "contradict each other" }, { "\"alpha_pattern\": {\"to_q\": \"7\"}", "alpha_pattern of 'to_q' in its config is no number" },
         { "\"alpha_pattern\": {\"(?!a)to_q\": 7}", "alpha_pattern: the pattern '(?!a)to_q' is not understood" } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         lk_lora_file *f;
@@ -432,4 +436,72 @@ TEST(a_bias_of_B_needs_a_place) {
     double d = 0, s = 0;
     for (int i = 0; i < SIZE; i++) { d += pow((double)x[i] - y[i], 2); s += pow(y[i], 2); }
     CHECK_CLOSE(sqrt(d / s), 0, 2e-6);                                         /* factors rounded to binary32 thrice */
+}
+
+/* ---- biases of the base ------------------------------------------------------------------------------------------------------- */
+
+/* What PEFT's bias = all or lora_only leaves in a file beside one adapted module "a.to_q" and `more`. */
+static lk_err read_bias(const char *bias, const char *saved, const char *const *names, int n, lk_lora_file **f) {
+    char path[512], config[512];
+    float x[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    lk_st_item items[8] = { { "base_model.model.a.to_q.lora_A.weight", LK_ST_F32, 2, { 2, 4 }, x }, { "base_model.model.a.to_q.lora_B.weight", LK_ST_F32, 2, { 3, 2 }, x } };
+    for (int i = 0; i < n; i++) items[2 + i] = (lk_st_item){ names[i], LK_ST_F32, 1, { 3 }, lk_ends(names[i], ".modules_to_save.bias") && strstr(names[i], "other") ? x + 1 : x };
+    snprintf(path, sizeof path, "%s/bias.safetensors", lk_test_dir());
+    snprintf(config, sizeof config, "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 3, \"bias\": \"%s\", \"modules_to_save\": %s}", bias, saved);
+    CHECK_OK(lk_st_write(path, items, 2 + n, (const char *[]){ "adapter_config", config, NULL }));
+    return lk_lora_file_read(path, f);
+}
+#define P "base_model.model."
+TEST(biases_are_placed_or_refused) {
+    lk_lora_file *f;
+    CHECK_OK(read_bias("all", "null", (const char *[]){ P "a.to_q.base_layer.bias", P "norm.bias" }, 2, &f));
+    CHECK(f->n_saved == 2 && f->saved[0].bias && f->saved[1].bias && f->biases == LK_BIASES_ALL);
+    for (int i = 0; i < f->n_saved; i++) CHECK(!strcmp(f->saved[i].name, "a.to_q.bias") || !strcmp(f->saved[i].name, "norm.bias"));
+    CHECK_FAILS(lk_lora_file_resolve(f, (const char *[]){ "a.to_q", "norn" }, 2), "'norm.bias' (bias) belongs to none of the model's 2 modules; the nearest is 'norn'");
+    CHECK_FAILS(lk_lora_file_save(f, "never", LK_FORMAT_DIFFUSERS, false), "is the base's, trained (bias), which only format peft can hold");
+    lk_lora_file_free(f);
+    CHECK_OK(read_bias("all", "[\"m\"]", (const char *[]){ P "m.bias", P "m.modules_to_save.bias", P "m.original_module.bias" }, 3, &f));      /* as PEFT writes both at once */
+    CHECK(f->n_saved == 1 && !f->saved[0].bias && !strcmp(f->saved[0].name, "m.bias"));
+    lk_lora_file_free(f);
+    CHECK_FAILS(read_bias("all", "[\"other\"]", (const char *[]){ P "other.bias", P "other.modules_to_save.bias" }, 2, &f), "other.modules_to_save.bias' should repeat 'other.bias', which differs");
+    CHECK_FAILS(read_bias("all", "[\"m\"]", (const char *[]){ P "m.original_module.bias" }, 1, &f), "should repeat 'm.bias', which is missing");
+    CHECK_FAILS(read_bias("lora_only", "null", (const char *[]){ P "norm.bias" }, 1, &f), "norm.bias' is no part of a LoRA");
+    CHECK_FAILS(read_bias("none", "null", (const char *[]){ P "a.to_q.base_layer.bias" }, 1, &f), "a.to_q.base_layer.bias' is no part of a LoRA");
+    CHECK_FAILS(read_bias("all", "null", (const char *[]){ P "norm.base_layer.bias" }, 1, &f), "norm.base_layer.bias' is no part of a LoRA");
+    CHECK_FAILS(read_bias("all", "null", (const char *[]){ P "a.to_q.base_layer.bias", P "a.to_q.bias" }, 2, &f), "both give 'a.to_q.bias'");
+}
+TEST(biases_need_their_places) {
+    net m, plain;
+    lk_adapter *a = load(path_of("bias_all", "adapter_model"), &m), *b;
+    CHECK_OK(open_net(&plain, NULL, true));
+    CHECK_FAILS(lk_adapter_merge(a, m.exec, .5, plain.exec), "(bias) has no weight but 1");
+    close_net(&plain);
+    close_net(&m);
+    lk_adapter_free(a);
+    lk_lora_config c = { .r = 2, .alpha = 3, .targets = (const char *[]){ "point", "to_q", NULL }, .biases = LK_BIASES_ADAPTED };
+    b = lk_adapter_new(c, "");
+    CHECK_OK(open_net(&m, b, true));
+    CHECK(m.n == 6);                                                          /* A and B of two modules and their biases */
+    CHECK_FAILS(lk_adapter_load(b, m.exec, path_of("bias_all", "adapter_model")), "'base_model.model.conv.bias' (bias) belongs to no module this adapter was built to replace");
+    close_net(&m);
+    lk_adapter_free(b);
+    c.targets = (const char *[]){ "point", "grouped", NULL };
+    c.biases = LK_BIASES_ALL;
+    c.kind = LK_LOHA;
+    b = lk_adapter_new(c, "");
+    CHECK_FAILS(open_net(&m, b, true), "only LoRA, rsLoRA and DoRA train biases of the base");
+    close_net(&m);
+    lk_adapter_free(b);
+    lk_graph *g = lk_graph_new();
+    lk_exec *exec;
+    lk_net root = lk_net_root(g);
+    b = lk_adapter_new((lk_lora_config){ .r = 1, .alpha = 1, .targets = (const char *[]){ "norm", "up", NULL }, .biases = LK_BIASES_ADAPTED }, "");
+    root.adapters = &b;
+    root.n_adapters = 1;
+    lk_val y = lk_nn_linear(&root, "up", lk_nn_layer_norm(&root, "norm", lk_ones(g, LK_SHAPE(2, 4)), 4, 1e-5, true), 4, 3, true);
+    CHECK_OK(lk_exec_new(g, &y, 1, (lk_exec_opts){ 0 }, &exec));
+    CHECK_FAILS(lk_adapter_init(b, exec, 1), "a target names the module of 'norm.bias', which is no linear layer or convolution");
+    lk_exec_free(exec);
+    lk_graph_free(g);
+    lk_adapter_free(b);
 }

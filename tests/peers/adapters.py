@@ -83,22 +83,28 @@ def whole_modules(tmp, io):
 
 def every_kind(tmp):
     """PEFT's file of each kind on the small net of make_lora_kinds.py, written again by lk-lora, loads in PEFT and gives the golden output; LyCORIS' as PEFT's too."""
-    from make_lora_kinds import KINDS, LYCORIS, OUT, Net
+    from make_lora_kinds import BIASES, KINDS, LYCORIS, OUT, Net
     base, bad = load_file(f"{OUT}/base.safetensors"), 0
     modules = os.path.join(tmp, "net.safetensors")
     save_file({k: v for k, v in base.items() if k not in ("x", "target")}, modules)
-    for kind in [*KINDS, *LYCORIS]:
+    for kind in [*KINDS, *BIASES, *LYCORIS]:
         ours = os.path.join(tmp, kind, "adapter_model.safetensors")
         os.makedirs(os.path.dirname(ours))
         how = ["resize", "rank=3"] if "locon" in kind else ["convert"]          # LoCon's Tucker form has no name in PEFT; its delta is of rank 3
-        subprocess.run([TOOL, *how, f"{OUT}/{kind}/{'adapter_model' if kind in KINDS else 'lora'}.safetensors", ours, "format=peft", "base=" + modules], check=True, stdout=subprocess.DEVNULL)
-        m = Net()
+        subprocess.run([TOOL, *how, f"{OUT}/{kind}/{'lora' if kind in LYCORIS else 'adapter_model'}.safetensors", ours, "format=peft", "base=" + modules], check=True, stdout=subprocess.DEVNULL)
+        m, want = Net(), load_file(f"{OUT}/{kind}/case.safetensors")["out"]
         m.load_state_dict({k: v for k, v in base.items() if k not in ("x", "target")})
-        with torch.no_grad():
-            out, want = PeftModel.from_pretrained(m, os.path.dirname(ours)).eval()(base["x"]), load_file(f"{OUT}/{kind}/case.safetensors")["out"]
-        rel = ((out - want).norm() / want.norm()).item()
-        bad += not rel <= 1e-5
-        print(f"{'ok  ' if rel <= 1e-5 else 'FAIL'} {kind}: relative L2 error {rel:.2e}, allowed 1e-05")
+        models = {kind: PeftModel.from_pretrained(m, os.path.dirname(ours)).eval()}
+        if kind in BIASES:
+            merged = os.path.join(tmp, kind, "merged.safetensors")
+            subprocess.run([TOOL, "merge", modules, merged, ours + "=1"], check=True, stdout=subprocess.DEVNULL)
+            models[kind + ", merged"] = m = Net()
+            m.load_state_dict(load_file(merged))
+        for name, m in models.items():
+            with torch.no_grad():
+                rel = ((m(base["x"]) - want).norm() / want.norm()).item()
+            bad += not rel <= 1e-5
+            print(f"{'ok  ' if rel <= 1e-5 else 'FAIL'} {name}: relative L2 error {rel:.2e}, allowed 1e-05")
     return bad
 
 

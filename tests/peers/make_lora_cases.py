@@ -77,7 +77,7 @@ def config_of(h):
     kind = h.get("peft_type", "LORA")
     common = dict(r=h["r"], target_modules=list(h["targets"]), rank_pattern=dict(h.get("rank_pattern", {})), alpha_pattern=dict(h.get("alpha_pattern", {})), modules_to_save=h.get("modules_to_save"))
     if kind == "LORA":
-        return LoraConfig(lora_alpha=h["lora_alpha"], use_rslora=h.get("use_rslora", False), use_dora=h.get("use_dora", False), lora_bias=h.get("lora_bias", False), init_lora_weights=True, **common)
+        return LoraConfig(lora_alpha=h["lora_alpha"], use_rslora=h.get("use_rslora", False), use_dora=h.get("use_dora", False), lora_bias=h.get("lora_bias", False), bias=h.get("bias", "none"), init_lora_weights=True, **common)
     common["use_effective_conv2d"] = h.get("use_effective_conv2d", False)
     if kind == "LOHA":
         return LoHaConfig(alpha=h["lora_alpha"], **common)
@@ -86,6 +86,8 @@ def config_of(h):
 
 def our_name(name):
     name = name.removeprefix("base_model.model.").replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector").replace(".default", "")
+    if name.endswith(".bias") and not name.endswith((".base_layer.bias", ".lora_B.bias", ".modules_to_save.bias")) and ".modules_to_save." not in name:
+        return name.removesuffix("bias") + "base_layer.bias"       # a trained bias of a module that is not adapted
     if ".modules_to_save." not in name:
         return name
     outer, inner = name.split(".modules_to_save.")                 # where a block is saved: "mid_block.modules_to_save.norm.weight"
@@ -256,6 +258,9 @@ TRAINED = {
     "qwen_lokr": dict(base="../../base_qwen", prediction_type="flow", scheduler=None, peft_type="LOKR", r=2, targets=["to_q", "to_out.0", "img_in"]),
     "saved": dict(modules_to_save=["conv_in", "conv_norm_out", "time_embedding.linear_1"]), "saved_block": dict(modules_to_save=["mid_block", "conv_norm_out"], targets=WIDE),
     "saved_dora": dict(modules_to_save=["proj_out", "conv_out"], targets=WIDE, use_dora=True), "saved_loha": dict(modules_to_save=["conv_in"], peft_type="LOHA"),
+    "bias_all": dict(bias="all"), "bias_wide": dict(bias="all", targets=WIDE, use_rslora=True, lora_bias=True), "bias_adapted": dict(bias="lora_only", targets=WIDE + ["linear_1"]),
+    "bias_dora": dict(bias="lora_only", targets=WIDE, use_dora=True), "bias_qwen": dict(base="../../base_qwen", prediction_type="flow", scheduler=None, bias="all", targets=["to_q", "to_add_out", "img_mod.1"]),
+    "bias_saved": dict(bias="all", modules_to_save=["conv_in", "conv_norm_out"]),
     "saved_qwen": dict(base="../../base_qwen", prediction_type="flow", scheduler=None, modules_to_save=["txt_norm", "norm_q", "img_in"]),
 }
 

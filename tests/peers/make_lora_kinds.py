@@ -37,6 +37,12 @@ KINDS = {
     "options": LoraConfig(r=2, lora_alpha=3, target_modules=r"(grouped|conv|to_\w|point)", exclude_modules=["grouped"], fan_in_fan_out=True, init_lora_weights="gaussian",
                           rank_pattern={r"to_[a-q]": 4}, alpha_pattern={r"(?:con|poin)[tv]": 7, "^to_.$": 1.5, "to_q": 9}),
 }
+# Made after LyCORIS' (the order is the seed's).
+BIASES = {
+    "bias_all": LoraConfig(r=2, lora_alpha=3, bias="all", target_modules=["point", "to_q"]),
+    "bias_lora_only": LoraConfig(r=3, lora_alpha=2, bias="lora_only", use_dora=True, target_modules=["point", "conv"]),
+    "bias_and_lora_bias": LoraConfig(r=2, lora_alpha=5, bias="all", lora_bias=True, use_rslora=True, target_modules=["conv", "to_q"], modules_to_save=["point"]),
+}
 # Keys of rank_pattern and names of modules: which match, by PEFT's own rule.
 PATTERNS = ["to_q", "to_out.0", "^to_q", "attn1.to_q", "^attn1.to_q", "down.0.attn1.to_q", r"to_(q|k)", r"(?:down|mid)\.\d+\.attn1\.to_[qk]", r"attn\d\.to_\w", r".*attn1.*", "q", "to.q", r"down\.[^1]\..*q",
             r"to_[\w]+", r"[\d.]+attn1.to_q", r"down\.0.*?to_q", r"a.?ttn1\.to_q|to_k", r"to_q$", r"\S+", r"[.]to_q", r"[a-z]+[0-9]\.to_k", "", "attn2|to_q", r"\Dttn1.to_k", r"(down\.\d\.)?attn1\.to_q"]
@@ -134,10 +140,11 @@ def main():
     os.makedirs(root, exist_ok=True)
     save_file(base, f"{root}/base.safetensors")
     json.dump([[key, m, get_pattern_key([key], m) == key and (key != m or bool(re.match(rf"(.*\.)?({key})$", m)))] for key in PATTERNS for m in MODULES], open(f"{root}/patterns.json", "w"))
-    for i, name in enumerate([*KINDS, *LYCORIS]):
+    peft = KINDS | BIASES
+    for i, name in enumerate([*KINDS, *LYCORIS, *BIASES]):
         d = f"{root}/{name}"
         os.makedirs(d, exist_ok=True)
-        build = by_peft(KINDS[name]) if name in KINDS else by_lycoris(**LYCORIS[name])
+        build = by_peft(peft[name]) if name in peft else by_lycoris(**LYCORIS[name])
         _, start, truth = run(build, base, F64, 100 + i)
         m, start32, plain = run(build, base, F32, 100 + i)
         assert all(torch.equal(start[k].to(F32), start32[k]) for k in start)
@@ -145,9 +152,9 @@ def main():
         save_file({k: v.to(F32).contiguous() for k, v in truth.items()} | gaps, f"{d}/case.safetensors")
         with torch.no_grad():
             for k, p in m.named_parameters():
-                if name in KINDS and p.requires_grad:
+                if name in peft and p.requires_grad:
                     p.copy_(start32[our_name(k)])
-        if name in KINDS:
+        if name in peft:
             m.save_pretrained(d)
             os.remove(f"{d}/README.md")
             c = json.load(open(f"{d}/adapter_config.json"))

@@ -64,6 +64,7 @@ static lk_err make_adapter(training *t) {
                          .r = (int)number(t->hyper, "r"), .alpha = number(t->hyper, "lora_alpha"), .targets = list(t, "targets"), .modules_to_save = list(t, "modules_to_save"),
                          .factor = (int)number(t->hyper, "decompose_factor"), .both = json_is_true(json_object_get(t->hyper, "decompose_both")),
                          .tucker = json_is_true(json_object_get(t->hyper, "use_effective_conv2d")), .lora_bias = json_is_true(json_object_get(t->hyper, "lora_bias")) };
+    if (word(t->hyper, "bias")) LK_TRY(lk_lora_biases_named(word(t->hyper, "bias"), &c.biases));
     c.rank_names = pattern(t, "rank_pattern", &ranks);
     c.alpha_names = pattern(t, "alpha_pattern", &alphas);
     c.alpha_values = alphas;
