@@ -4,6 +4,7 @@
  *   DoRA           m / ||W + s BA|| (W x + s B A x) + bias     the norm per output row, detached from the gradient (Liu et al. 2024, section 4.3)
  *
  *   lora_bias      y + s (B(A(x)) + b)
+ *   decompose      y + (W' (m / (||W'|| + eps)) - W) x           W' = W + s delta: LyCORIS' (LoHa, LoKr, DoRA), the norm not detached
  *   tucker         y + s B(M(A(x)))                         A and B 1x1, M with the convolution's kernel, stride and padding
  *
  * A convolution's A has its kernel, stride and padding; B is 1x1. In a convolution of several groups A sees all channels and B is grouped, as PEFT has it
@@ -127,6 +128,7 @@ static lk_lora_module *join(lk_adapter *a, lk_graph *g, const char *name, lk_val
     if (m.r < 1) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d; expected at least 1", name, m.r); return NULL; }
     if (a->config.kind < LK_LOHA && m.r % groups) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: rank %d is not divisible by the convolution's %d groups", name, m.r, groups); return NULL; }
     if (a->config.lora_bias && a->config.kind > LK_RSLORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA and rsLoRA have a bias of B (lora_bias)", name); return NULL; }
+    if (a->config.decompose && (a->config.kind < LK_DORA || a->config.kind == LK_FULL || (a->config.kind < LK_LOHA && groups > 1))) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: weight decomposition (decompose) is of LoHa, LoKr and, in one group, DoRA", name); return NULL; }
     if (a->config.biases && a->config.kind > LK_RSDORA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: only LoRA, rsLoRA and DoRA train biases of the base (bias)", name); return NULL; }
     if (a->config.tucker && groups > 1 && a->config.kind < LK_LOHA) { lk_graph_fail(g, LK_EINPUT, "LoRA on %s: Tucker's form of a convolution in %d groups is not implemented", name, groups); return NULL; }
     lk_shape shapes[LK_SLOT_COUNT];
@@ -250,11 +252,17 @@ static lk_val hidden(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, 
     if (core) h = apply_weight(g, h, m->t[LK_SLOT_MID], &down);
     return drop_ranks(g, a, m, drop_neurons(g, a, m->name, h), conv != NULL);
 }
-/* LoHa, LoKr and full differences have no low rank to pass x through: their whole delta is a weight. */
+/* LyCORIS' decomposed weight, less W. */
+static lk_val decomposed_branch(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, lk_val x, const lk_conv *conv) {
+    lk_val delta = lk_scale(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_lora_scale(&a->config, m->r, m->alpha));
+    return apply_weight(g, x, lk_sub(g, lk_lora_decomposed(g, a->config.decompose, m->w, delta, m->t[LK_SLOT_MAGNITUDE], a->weight), m->w), conv);
+}
+/* LoHa, LoKr and full differences have no low rank to pass x through: their whole delta is a weight. So is that of a decomposed weight. */
 static lk_val branch_of(lk_graph *g, lk_adapter *a, const lk_lora_module *m, lk_val x, lk_val bias, lk_val y, const lk_conv *conv) {
     lk_val dropped = drop(g, a, m->name, x);
-    if (a->config.kind >= LK_LOHA && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
-        lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa, LoKr and full differences have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
+    if ((a->config.kind >= LK_LOHA || a->config.decompose) && (a->config.rank_dropout > 0 || a->config.neuron_dropout > 0))
+        lk_graph_fail(g, LK_EINPUT, "%s on %s: LoHa, LoKr, full differences and decomposed weights have no ranks to drop", a->config.rank_dropout > 0 ? "rank_dropout" : "neuron_dropout", m->name);
+    if (a->config.decompose) return decomposed_branch(g, a, m, dropped, conv);
     if (a->config.kind >= LK_LOHA) return apply_weight(g, dropped, times_scale(g, a, m, lk_reshape(g, lk_lora_delta_node(g, a->config.kind, m->t), lk_shape_of(g, m->w))), conv);
     lk_conv up = pointwise(m);
     lk_val low_rank = times_scale(g, a, m, apply(g, hidden(g, a, m, dropped, conv), m->t[LK_SLOT_B], m->t[LK_SLOT_BIAS], conv ? &up : NULL));
@@ -313,29 +321,30 @@ static lk_err set_zero(lk_exec *exec, lk_val v, int64_t n) {
     return err;
 }
 
-/* The magnitude starts as W's row norms, by the very operations row_norms runs, so that the factor is exactly 1. */
-static lk_err norms_of(const float *w, int64_t rows, int64_t columns, float *out) {
+/* The magnitude starts as W's norms, by the very operations that the branch runs, so that the factor is exactly 1. */
+static lk_err norms_of(const float *w, lk_lora_decompose by, lk_shape s, float *out) {
     lk_graph *g = lk_graph_new();
     lk_exec *exec = NULL;
-    lk_val x = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns));
-    lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, x), (lk_axes){ .n = 1, .axis = { 1 } }));
+    int64_t rows = s.d[0], columns = lk_numel(s) / rows;
+    lk_val x = lk_input(g, "w", LK_F32, by ? s : LK_SHAPE(rows, columns));
+    lk_val norm = by ? lk_lora_norms(g, by, x) : lk_sqrt(g, lk_reduce_sum(g, lk_square(g, x), (lk_axes){ .n = 1, .axis = { 1 } }));
     lk_err err = lk_graph_error(g);
     if (!err) err = lk_exec_new(g, &norm, 1, (lk_exec_opts){ 0 }, &exec);
     if (!err) err = lk_exec_set(exec, x, w, rows * columns);
     if (!err) err = lk_exec_run(exec);
-    if (!err) err = lk_exec_get(exec, norm, out, rows);
+    if (!err) err = lk_exec_get(exec, norm, out, lk_numel(lk_shape_of(g, norm)));
     lk_exec_free(exec);
     lk_graph_free(g);
     return err;
 }
 
-static lk_err init_magnitude(lk_exec *exec, const lk_lora_module *m) {
+static lk_err init_magnitude(lk_exec *exec, const lk_lora_module *m, lk_lora_decompose by) {
     lk_shape s = lk_shape_of(m->g, m->w);
-    int64_t n = lk_numel(s), rows = s.d[0];
-    float *w = lk_xaligned((size_t)n * sizeof *w), *norms = lk_xaligned((size_t)rows * sizeof *norms);
+    int64_t n = lk_numel(s), count = lk_numel(lk_shape_of(m->g, m->t[LK_SLOT_MAGNITUDE]));
+    float *w = lk_xaligned((size_t)n * sizeof *w), *norms = lk_xaligned((size_t)count * sizeof *norms);
     lk_err err = lk_exec_get(exec, m->w, w, n);
-    if (!err) err = norms_of(w, rows, n / rows, norms);
-    if (!err) err = lk_exec_set(exec, m->t[LK_SLOT_MAGNITUDE], norms, rows);
+    if (!err) err = norms_of(w, by, s, norms);
+    if (!err) err = lk_exec_set(exec, m->t[LK_SLOT_MAGNITUDE], norms, count);
     free(w);
     free(norms);
     return err;
@@ -354,9 +363,9 @@ static lk_err init_gaussian(lk_exec *exec, const lk_lora_module *m, uint64_t see
 }
 
 /* One factor of each product starts at zero, as PEFT has it: a fresh adapter changes nothing. */
-static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed, bool gaussian) {
-    if (slot == LK_SLOT_A && gaussian) return init_gaussian(exec, m, seed);
-    if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m);
+static lk_err init_slot(lk_exec *exec, const lk_lora_module *m, int slot, uint64_t seed, const lk_lora_config *c) {
+    if (slot == LK_SLOT_A && c->gaussian) return init_gaussian(exec, m, seed);
+    if (slot == LK_SLOT_MAGNITUDE) return init_magnitude(exec, m, c->decompose);
     if (slot == LK_SLOT_B || slot == LK_SLOT_BIAS || slot == LK_SLOT_DIFF || slot == LK_SLOT_H2A || slot == LK_SLOT_K1 || slot == LK_SLOT_K1A) return set_zero(exec, m->t[slot], lk_numel(lk_shape_of(m->g, m->t[slot])));
     return init_kaiming(exec, m, slot, seed);
 }
@@ -366,7 +375,7 @@ lk_err lk_adapter_init(lk_adapter *a, lk_exec *exec, uint64_t seed) {
     for (int i = 0; i < a->n; i++) {
         const lk_lora_module *m = &a->module[i];
         if (m->g != g) continue;
-        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed, a->config.gaussian));
+        for (int k = 0; k < LK_SLOT_COUNT; k++) if (lk_ok(m->t[k])) LK_TRY(init_slot(exec, m, k, seed, &a->config));
     }
     return lk_lora_copies_init(a, exec);
 }

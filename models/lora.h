@@ -4,11 +4,14 @@
 #define LK_LORA_H
 #include "models/nn.h"
 
-/* DoRA: Liu et al. 2024, norm detached (rsDoRA: with rsLoRA's scale); LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
+/* DoRA: Liu et al. 2024, norm detached (rsDoRA: with rsLoRA's scale; LyCORIS' way: decompose); LoHa, LoKr: lora_file.h. Full: the targets' weights themselves are trained, kept as the difference to the base
  * (LyCORIS' "full"), so that full fine-tuning joins and leaves a model as the others do. */
 typedef enum { LK_LORA, LK_RSLORA, LK_DORA, LK_RSDORA, LK_LOHA, LK_LOKR, LK_FULL } lk_lora_kind;
 /* Biases of the base that are trained and kept with the adapter (PEFT's bias = none, all, lora_only): every one, or those of the adapted modules. LoRA to rsDoRA. */
 typedef enum { LK_BIASES_NONE, LK_BIASES_ALL, LK_BIASES_ADAPTED } lk_lora_biases;
+/* LyCORIS' weight decomposition (weight_decompose) of LoHa and LoKr, and of LoRA by columns (kind DoRA): W' (m / (||W'|| + eps)), W' = W + s delta, the norm of each row
+ * (wd_on_out) or column (input channel, all rows and kernel positions) and not detached, eps = 2^-23; a weight u of the adapter makes it W' (1 + u (m / (||W'|| + eps) - 1)). */
+typedef enum { LK_DECOMPOSE_NONE, LK_DECOMPOSE_ROWS, LK_DECOMPOSE_COLUMNS } lk_lora_decompose;
 lk_err lk_lora_biases_named(const char *name, lk_lora_biases *);      /* PEFT's names */
 typedef struct {
     lk_lora_kind kind;
@@ -25,6 +28,7 @@ typedef struct {
     const char *const *alpha_names; const double *alpha_values;
     bool lora_bias;                   /* LoRA, rsLoRA: B has a bias, scaled as the branch (PEFT's lora_bias) */
     int factor; bool both;            /* LoKr: LyCORIS' factor (0: any) and decompose_both */
+    lk_lora_decompose decompose;      /* a magnitude of LoHa and LoKr; DoRA: rows as LyCORIS has them, or columns */
     bool tucker;                      /* of convolutions with kernels beyond 1x1 the products have a core (LyCORIS' use_tucker; PEFT's use_effective_conv2d, of LoHa and LoKr) */
     /* Whole modules trained and kept beside the low-rank branches, NULL-ended (PEFT's): "conv_in" means the module of that name or ending, and
      * all below it. The adapter has copies of their params, which replace the base's, whatever its weight; no target inside them is adapted. */

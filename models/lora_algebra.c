@@ -53,12 +53,14 @@ lk_err lk_lora_part_merge(const lk_lora_file *f, const lk_lora_part *p, double w
     for (int64_t i = 0; i < rows; i++) {
         double square = 0, factor = 1;
         for (int64_t j = 0; j < columns; j++) {
-            d[i * columns + j] = w[i * columns + j] + weight * d[i * columns + j];
+            d[i * columns + j] = w[i * columns + j] + (f->decompose ? 1 : weight) * d[i * columns + j];
             square += d[i * columns + j] * d[i * columns + j];
         }
-        if (p->t[LK_SLOT_MAGNITUDE].x) factor = p->t[LK_SLOT_MAGNITUDE].x[i] / sqrt(square);
-        for (int64_t j = 0; j < columns; j++) w[i * columns + j] = (float)(factor * d[i * columns + j]);
+        if (p->t[LK_SLOT_MAGNITUDE].x && !f->decompose) factor = p->t[LK_SLOT_MAGNITUDE].x[i] / sqrt(square);
+        for (int64_t j = 0; j < columns; j++) d[i * columns + j] *= factor;
     }
+    if (f->decompose) lk_lora_decompose_around(f->decompose, p, weight, rows, columns, d);
+    for (int64_t i = 0; i < rows * columns; i++) w[i] = (float)d[i];
     free(d);
     return LK_OK;
 }
@@ -144,6 +146,7 @@ static lk_lora_file *new_like(const lk_lora_file *f, int n) {
     out->saved = NULL;
     out->n_saved = 0;
     out->biases = LK_BIASES_NONE;
+    out->decompose = LK_DECOMPOSE_NONE;
     return out;
 }
 

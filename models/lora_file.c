@@ -31,7 +31,12 @@ static lk_err check_shapes(const lk_lora_file *f, const lk_lora_part *p) {
         return lk_error(LK_ESHAPE, "%s: lora_B of '%s' has %lld rows, which do not split into the %d groups that its rank of %d tells", f->path, p->name, (long long)b->s.d[0], lk_lora_part_groups(p), p->r);
     if (b->x && p->t[LK_SLOT_BIAS].x && lk_numel(p->t[LK_SLOT_BIAS].s) != b->s.d[0])
         return lk_error(LK_ESHAPE, "%s: the bias of '%s' has %lld values; its lora_B has %lld rows", f->path, p->name, (long long)lk_numel(p->t[LK_SLOT_BIAS].s), (long long)b->s.d[0]);
-    if (b->x && m->x && lk_numel(m->s) != b->s.d[0])
+    int64_t rows, columns, n = lk_numel(m->s);
+    if (m->x && f->decompose) {
+        lk_lora_part_size(p, &rows, &columns);
+        if (n < 1 || (f->decompose == LK_DECOMPOSE_ROWS ? n != rows : columns % n || m->s.d[0] != 1))
+            return lk_error(LK_ESHAPE, "%s: dora_scale of '%s' has %lld values; its delta has %lld rows and %lld columns", f->path, p->name, (long long)n, (long long)rows, (long long)columns);
+    } else if (b->x && m->x && lk_numel(m->s) != b->s.d[0])
         return lk_error(LK_ESHAPE, "%s: the magnitude of '%s' has %lld values; its lora_B has %lld rows", f->path, p->name, (long long)lk_numel(m->s), (long long)b->s.d[0]);
     return LK_OK;
 }
@@ -42,7 +47,7 @@ static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
     *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
     LK_TRY(check_shapes(f, p));
-    if (m->x) m->s = p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(1, lk_numel(m->s), 1, 1) : LK_SHAPE(lk_numel(m->s));      /* kohya's is a column */
+    if (m->x && !f->decompose) m->s = p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(1, lk_numel(m->s), 1, 1) : LK_SHAPE(lk_numel(m->s));      /* kohya's is a column */
     return LK_OK;
 }
 
@@ -58,10 +63,11 @@ lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
     LK_TRY(lk_lora_entries_open(path, &e));
     lk_lora_file *f = new_file(path, e.kind, e.n, component_of(&e, e.arena));
     lk_err err = LK_OK;
+    f->biases = e.biases;
+    f->decompose = e.decompose;
     f->base = lk_st_meta(e.st, LK_BASE_KEY) ? lk_strdup(f->arena, lk_st_meta(e.st, LK_BASE_KEY)) : NULL;
     for (int i = 0; i < e.n && !err; i++) err = read_part(f, &e.e[i]);
     f->saved = lk_alloc(f->arena, (size_t)e.n_saved * sizeof *f->saved + 1);
-    f->biases = e.biases;
     for (int i = 0; i < e.n_saved && !err; i++) {
         f->saved[f->n_saved].name = lk_strdup(f->arena, e.saved[i].name);
         f->saved[f->n_saved].bias = e.saved[i].bias;
@@ -142,6 +148,7 @@ lk_err lk_lora_file_of(lk_adapter *a, lk_exec *exec, lk_lora_file **out) {
         err = take(f, exec, a->copies[i].v, &f->saved[f->n_saved++].v);
     }
     f->biases = a->config.biases;
+    f->decompose = a->config.decompose;
     f->built = memcpy(lk_alloc(f->arena, sizeof *f->built), &a->config, sizeof *f->built);
     f->layers = a->layers;
     f->attended = attended_blocks(a->seen, a->n_seen);

@@ -9,6 +9,7 @@
  * LoKr       delta = s kron(W1, W2)           each whole or a product of rank r     (Edalati et al. 2022, KronA; LyCORIS' names)
  *            both of a convolution in Tucker's form (FedPara, proposition 3): Wa [r, out], Wb [r, in] around a core T [r, r, kh, kw],
  *            W[o, i, y, x] = sum_jk T[j, k, y, x] Wa[j, o] Wb[k, i]; of LoKr its W2, where that is no whole matrix
+ *            with a magnitude m a row or column (LyCORIS' dora_scale [out, 1, ..] or [1, in, ..]): lk_lora_decompose; such a DoRA by columns too
  * Full       delta = D                        the weight's shape; rank and alpha are 1 (LyCORIS' "diff") */
 #ifndef LK_LORA_FILE_H
 #define LK_LORA_FILE_H
@@ -25,6 +26,7 @@ typedef struct {
     lk_lora_kind kind;
     int n; lk_lora_part *part;
     int n_saved; lk_lora_saved *saved;
+    lk_lora_decompose decompose;      /* LyCORIS' magnitudes */
     lk_lora_biases biases;            /* which of the base's biases are among `saved` */
     const char *base;                 /* digest of the base it was trained on, as its header says; NULL: not known */
     const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part */

@@ -159,7 +159,7 @@ lk_err lk_lora_flux_join(const lk_lora_file *f, lk_arena *arena, lk_lora_file *o
     out->n = 0;
     out->part = lk_alloc(arena, (size_t)f->n * sizeof *out->part);
     place *at = lk_alloc(arena, (size_t)f->n * sizeof *at);
-    if (f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "LoHa and LoKr cannot be joined into FLUX's fused matrices; write peft or kohya");
+    if (f->kind >= LK_LOHA || f->decompose) return lk_error(LK_EINPUT, "LoHa, LoKr and magnitudes of columns cannot be joined into FLUX's fused matrices; write peft or kohya");
     for (int i = 0; i < f->n; i++)
         if (!place_of(f->part[i].name, &at[i])) return lk_error(LK_EINPUT, "module '%s' has no name in kohya's FLUX files; expected one of transformer_blocks or single_transformer_blocks", f->part[i].name);
     for (int i = 0; i < f->n; i++) {

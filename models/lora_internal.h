@@ -45,6 +45,7 @@ typedef struct {
     lk_lora_biases biases;
     const char *component;                    /* "unet." or "" */
     lk_lora_kind kind;
+    lk_lora_decompose decompose;
     bool peft, kohya, rslora, dora, bias;
     json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
     const char *config_prefix;                /* of its keys: "" or "unet." */
@@ -77,6 +78,10 @@ const char *lk_lora_saved_key(const lk_lora_file *, lk_arena *, const lk_lora_sa
 /* lora_lycoris.c. Shapes of a module's factors (rank 0: absent), w the weight's, of a convolution in so many groups; the unscaled delta [rows, columns] of any kind but DoRA's magnitude as a node. */
 void   lk_lora_shapes(const lk_lora_config *, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]);
 lk_val lk_lora_delta_node(lk_graph *, lk_lora_kind, const lk_val t[LK_SLOT_COUNT]);
+/* w decomposed by rows or columns (lk_lora_decompose): [out, in, ..] -> the same; delta is scaled, m the magnitude, weight LK_NONE: 1. Norms, with eps, of w [out, in, ..]. */
+lk_val lk_lora_decomposed(lk_graph *, lk_lora_decompose, lk_val w, lk_val delta, lk_val m, lk_val weight);
+lk_val lk_lora_norms(lk_graph *, lk_lora_decompose, lk_val w);
+void   lk_lora_decompose_around(lk_lora_decompose, const lk_lora_part *, double weight, int64_t rows, int64_t columns, double *w);      /* on the host: w holds W' */
 void   lk_lora_delta_around(const lk_lora_part *, double scale, double *out);      /* of LoRA with a core (lora_mid) */
 void   lk_lycoris_delta(lk_lora_kind, const lk_lora_part *, double scale, double *out);
 void   lk_lycoris_size(lk_lora_kind, const lk_lora_part *, int64_t *rows, int64_t *columns);

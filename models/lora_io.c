@@ -49,6 +49,14 @@ static lk_err unknown_key(const lk_lora_entries *f, const char *key) {
                     ".lora.up.weight, .lora_down.weight, .lora_up.weight, .alpha, .lora_magnitude_vector, .hada_w1_a (LoHa), .lokr_w1 (LoKr) or .diff (full)", f->path, key);
 }
 
+/* LyCORIS' dora_scale: [out, 1, ..], or [1, in, ..] where norms are of columns; of one value it may be either. */
+static lk_err place_axis(lk_lora_entries *f, const lk_tensor *t) {
+    lk_lora_decompose by = t->rank > 1 && t->d[0] == 1 ? LK_DECOMPOSE_COLUMNS : LK_DECOMPOSE_ROWS;
+    if (f->decompose && f->decompose != by && t->numel != 1) return lk_error(LK_EINPUT, "%s: '%s' is of %s, other magnitudes of the file are not", f->path, t->name, by == LK_DECOMPOSE_ROWS ? "rows" : "columns");
+    if (t->numel != 1) f->decompose = by;
+    return LK_OK;
+}
+
 static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         if (!lk_ends(t->name, endings[i].end)) continue;
@@ -62,6 +70,7 @@ static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
         f->kohya |= endings[i].kohya;
         if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot == LK_SLOT_DIFF ? LK_FULL : endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
+        if (endings[i].slot == LK_SLOT_MAGNITUDE && endings[i].kohya) LK_TRY(place_axis(f, t));
         f->bias |= endings[i].slot == LK_SLOT_BIAS;
         return LK_OK;
     }
@@ -146,7 +155,7 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         alphas[i] = f.e[i].alpha;
         tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T] || f.e[i].t[LK_SLOT_MID];
     }
-    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias, .biases = f.biases,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias, .biases = f.biases, .decompose = f.decompose,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
     for (int i = 0; i < f.n_saved; i++) saved[i] = (lk_lora_saved){ .name = f.saved[i].name, .bias = f.saved[i].bias };
@@ -185,10 +194,10 @@ static lk_err set_part(lk_exec *exec, const lk_tensor *t, lk_val v) {
     return err;
 }
 
-/* A magnitude a row is a vector however it is written: [out], [out, 1] (LyCORIS), [1, out, 1, 1] (PEFT). [1, in] would be another thing, a norm a column. */
+/* A magnitude a row is a vector however it is written: [out], [out, 1] (LyCORIS), [1, out, 1, 1] (PEFT). [1, in] is another thing, a norm a column. */
 static bool same_magnitudes(const lk_tensor *t, lk_shape want) {
     if (t->numel != lk_numel(want) || !t->rank) return false;
-    return t->d[0] == t->numel || (t->rank == 4 && t->d[1] == t->numel);
+    return t->d[0] == t->numel || (t->rank > 1 && (t->rank == 4 || t->rank == want.rank) && t->d[1] == t->numel);
 }
 
 /* Halves of a convolution with a 1x1 kernel are found as matrices and as 4-d tensors; anything else must agree axis by axis. */
@@ -214,11 +223,14 @@ static lk_err load_module(lk_exec *exec, const lk_lora_entries *f, const lk_lora
     return LK_OK;
 }
 
+static const char *const axes[] = { [LK_DECOMPOSE_NONE] = "none", [LK_DECOMPOSE_ROWS] = "rows", [LK_DECOMPOSE_COLUMNS] = "columns" };
 static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *f) {
     const lk_graph *g = lk_exec_graph(exec);
     bool *used = lk_alloc(f->arena, (size_t)f->n * sizeof *used + 1);
     if (f->rslora != lk_lora_is_rs(a->config.kind))
         return lk_error(LK_EINPUT, "%s: %s rsLoRA; the adapter was built %s", f->path, f->rslora ? "is" : "is not", f->rslora ? "without" : "with it");
+    if (f->decompose != a->config.decompose && (f->kind >= LK_LOHA || f->decompose == LK_DECOMPOSE_COLUMNS || a->config.decompose == LK_DECOMPOSE_COLUMNS))
+        return lk_error(LK_EINPUT, "%s: its magnitudes (dora_scale) are of %s; the adapter was built for %s", f->path, axes[f->decompose], axes[a->config.decompose]);
     for (int k = 0; k < a->n; k++) {
         const lk_lora_module *m = &a->module[k];
         int at = 0;

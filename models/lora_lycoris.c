@@ -1,4 +1,4 @@
-/* LoHa, LoKr and full differences: shapes of their factors, their deltas as nodes and on the host, what their files must hold. See lora_file.h.
+/* LoHa, LoKr, their weight decomposition and full differences: shapes of their factors, their deltas as nodes and on the host, what their files must hold. See lora_file.h.
  * A convolution's delta is that of the flattened weight [out, in kh kw]; only a whole W2 of LoKr and Tucker's cores keep the kernel's axes. */
 #include "models/lora_internal.h"
 #include <stdlib.h>
@@ -37,8 +37,16 @@ static void lokr_shapes(const lk_lora_config *c, lk_shape w, int64_t r, lk_shape
     else t[LK_SLOT_K2] = w.rank == 4 ? LK_SHAPE(b, d, w.d[2], w.d[3]) : LK_SHAPE(b, d);
 }
 
+/* As LyCORIS has it: of as many axes as the weight. */
+static lk_shape magnitude_shape(const lk_lora_config *c, lk_shape w) {
+    lk_shape s = { .rank = w.rank, .d = { 1, 1, 1, 1 } };
+    s.d[c->decompose == LK_DECOMPOSE_COLUMNS] = w.d[c->decompose == LK_DECOMPOSE_COLUMNS];
+    return s;
+}
+
 void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_shape t[LK_SLOT_COUNT]) {
     memset(t, 0, LK_SLOT_COUNT * sizeof *t);
+    if (c->decompose) t[LK_SLOT_MAGNITUDE] = magnitude_shape(c, w);
     if (c->kind == LK_LOHA) { product_shapes(c, h1, w, w.d[0], w.d[1], r, t); product_shapes(c, h2, w, w.d[0], w.d[1], r, t); }
     else if (c->kind == LK_LOKR) lokr_shapes(c, w, r, t);
     else if (c->kind == LK_FULL) t[LK_SLOT_DIFF] = w;
@@ -47,7 +55,7 @@ void lk_lora_shapes(const lk_lora_config *c, lk_shape w, int groups, int r, lk_s
         t[LK_SLOT_B] = w.rank == 4 ? LK_SHAPE(w.d[0], r / groups, 1, 1) : LK_SHAPE(w.d[0], r);
         if (c->tucker && w.rank == 4 && w.d[2] * w.d[3] > 1) { t[LK_SLOT_A] = LK_SHAPE(r, w.d[1], 1, 1); t[LK_SLOT_MID] = LK_SHAPE(r, r, w.d[2], w.d[3]); }
         if (c->lora_bias) t[LK_SLOT_BIAS] = LK_SHAPE(w.d[0]);
-        if (lk_lora_is_dora(c->kind)) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
+        if (lk_lora_is_dora(c->kind) && !c->decompose) t[LK_SLOT_MAGNITUDE] = w.rank == 4 ? LK_SHAPE(1, w.d[0], 1, 1) : LK_SHAPE(w.d[0]);
     }
 }
 
@@ -81,6 +89,24 @@ lk_val lk_lora_delta_node(lk_graph *g, lk_lora_kind kind, const lk_val t[LK_SLOT
     if (kind == LK_LOKR) return kron(g, factor_node(g, k1, t), factor_node(g, k2, t));
     if (kind == LK_FULL) return as_matrix(g, t[LK_SLOT_DIFF]);
     return lk_ok(t[LK_SLOT_MID]) ? around(g, t[LK_SLOT_MID], t[LK_SLOT_B], true, t[LK_SLOT_A]) : product(g, t[LK_SLOT_B], t[LK_SLOT_A]);
+}
+
+/* w as [out, in, kernel]: the axes that are summed. */
+static lk_val as_channels(lk_graph *g, lk_val w) {
+    lk_shape s = lk_shape_of(g, w);
+    return lk_reshape(g, w, LK_SHAPE(s.d[0], s.d[1], s.rank == 4 ? s.d[2] * s.d[3] : 1));
+}
+static const double norm_eps = 0x1p-23;                              /* LyCORIS': torch.finfo(float32).eps */
+lk_val lk_lora_norms(lk_graph *g, lk_lora_decompose by, lk_val w) {
+    lk_val sum = lk_reduce_sum(g, lk_square(g, as_channels(g, w)), (lk_axes){ .n = 2, .axis = { by == LK_DECOMPOSE_ROWS, 2 }, .keep = true });
+    return lk_shift(g, lk_sqrt(g, sum), norm_eps);
+}
+lk_val lk_lora_decomposed(lk_graph *g, lk_lora_decompose by, lk_val w, lk_val delta, lk_val m, lk_val weight) {
+    lk_shape s = lk_shape_of(g, w);
+    lk_val whole = lk_add(g, w, lk_reshape(g, delta, s)), norms = lk_lora_norms(g, by, whole);
+    lk_val factor = lk_div(g, lk_reshape(g, m, lk_shape_of(g, norms)), norms);
+    if (lk_ok(weight)) factor = lk_shift(g, lk_mul(g, lk_shift(g, factor, -1), weight), 1);
+    return lk_reshape(g, lk_mul(g, as_channels(g, whole), factor), s);
 }
 
 /* ---- on the host ------------------------------------------------------------------------------------------------------------ */
@@ -123,6 +149,18 @@ void lk_lora_delta_around(const lk_lora_part *p, double scale, double *out) {
     matrix m = around_of(&p->t[LK_SLOT_MID], &p->t[LK_SLOT_B], true, &p->t[LK_SLOT_A]);
     for (int64_t i = 0; i < m.rows * m.columns; i++) out[i] = scale * m.x[i];
     free(m.x);
+}
+
+void lk_lora_decompose_around(lk_lora_decompose by, const lk_lora_part *p, double weight, int64_t rows, int64_t columns, double *w) {
+    const lk_lora_array *m = &p->t[LK_SLOT_MAGNITUDE];
+    int64_t n = lk_numel(m->s), kernel = by == LK_DECOMPOSE_ROWS ? columns : columns / n;      /* values in a row that have one norm */
+    double *factor = lk_xcalloc((size_t)n, sizeof *factor);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) factor[by == LK_DECOMPOSE_ROWS ? i : j / kernel] += w[i * columns + j] * w[i * columns + j];
+    for (int64_t k = 0; k < n; k++) factor[k] = 1 + weight * (m->x[k] / (__builtin_sqrt(factor[k]) + norm_eps) - 1);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) w[i * columns + j] *= factor[by == LK_DECOMPOSE_ROWS ? i : j / kernel];
+    free(factor);
 }
 
 void lk_lycoris_delta(lk_lora_kind kind, const lk_lora_part *p, double scale, double *out) {
@@ -188,8 +226,9 @@ static void size_of_entry(const lk_lora_entry *e, factor s, int64_t *rows, int64
 }
 
 lk_err lk_lycoris_check(const lk_lora_entries *f, lk_lora_entry *e) {
-    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || e->t[LK_SLOT_MAGNITUDE] || e->t[LK_SLOT_BIAS] || e->t[LK_SLOT_MID]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
-    for (int i = 0; i < LK_SLOT_COUNT; i++) {
+    if (f->decompose && !e->t[LK_SLOT_MAGNITUDE]) return lk_error(LK_EINPUT, "%s: module '%s' has no dora_scale, others of the file do", f->path, e->name);
+    if (e->t[LK_SLOT_A] || e->t[LK_SLOT_B] || (e->t[LK_SLOT_MAGNITUDE] && (!f->decompose || f->kind == LK_FULL)) || e->t[LK_SLOT_BIAS] || e->t[LK_SLOT_MID]) return lk_error(LK_EINPUT, "%s: module '%s' has LoRA's halves, others of the file another kind's", f->path, e->name);
+    for (int i = LK_SLOT_H1A; i < LK_SLOT_COUNT; i++) {
         lk_lora_kind kind = i == LK_SLOT_DIFF ? LK_FULL : i < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
         if (e->t[i] && kind != f->kind) return lk_error(LK_EINPUT, "%s: '%s': LoHa, LoKr and full differences are mixed in one file", f->path, e->t[i]->name);
     }

@@ -1,4 +1,4 @@
-/* Merging an adapter into base weights: W + weight s B A, by the same operations as the branch (DoRA: m W' / ||W'||). */
+/* Merging an adapter into base weights: W + weight s B A, by the same operations as the branch (DoRA: m W' / ||W'||; LyCORIS' decomposition: lora_lycoris.c). */
 #include "models/lora_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +7,12 @@ typedef struct { lk_val w, t[LK_SLOT_COUNT], out; } merge_graph;
 static merge_graph build(lk_graph *g, const lk_adapter *a, const lk_lora_module *m, double weight) {
     lk_shape s = lk_shape_of(m->g, m->w);
     int64_t rows = s.d[0], columns = lk_numel(s) / (rows ? rows : 1);
-    merge_graph v = { .w = lk_input(g, "w", LK_F32, LK_SHAPE(rows, columns)) };
+    merge_graph v = { .w = lk_input(g, "w", LK_F32, a->config.decompose ? s : LK_SHAPE(rows, columns)) };
+    double scale = lk_lora_scale(&a->config, m->r, m->alpha);
     for (int i = 0; i < LK_SLOT_COUNT; i++) v.t[i] = lk_ok(m->t[i]) ? lk_input(g, lk_lora_leaves[i].peft, LK_F32, lk_shape_of(m->g, m->t[i])) : LK_NONE;
-    v.out = lk_add(g, v.w, lk_scale(g, lk_lora_delta_node(g, a->config.kind, v.t), lk_lora_scale(&a->config, m->r, m->alpha) * weight));
+    lk_val delta = lk_lora_delta_node(g, a->config.kind, v.t);
+    if (a->config.decompose) { v.out = lk_lora_decomposed(g, a->config.decompose, v.w, lk_scale(g, delta, scale), v.t[LK_SLOT_MAGNITUDE], weight == 1 ? LK_NONE : lk_scalar(g, weight)); return v; }
+    v.out = lk_add(g, v.w, lk_scale(g, delta, scale * weight));
     if (!lk_ok(v.t[LK_SLOT_MAGNITUDE])) return v;
     lk_val norm = lk_sqrt(g, lk_reduce_sum(g, lk_square(g, v.out), (lk_axes){ .n = 1, .axis = { 1 }, .keep = true }));
     v.out = lk_mul(g, v.out, lk_div(g, lk_reshape(g, v.t[LK_SLOT_MAGNITUDE], LK_SHAPE(rows, 1)), norm));

@@ -74,6 +74,8 @@ lk_err lk_lora_config_read(lk_lora_entries *f) {
     f->rslora = json_is_true(lk_lora_config_value(f, "use_rslora"));
     if (json_is_true(lk_lora_config_value(f, "use_dora")) != f->dora && f->config)
         return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
+    if (f->dora && f->kohya && !f->decompose) f->decompose = LK_DECOMPOSE_ROWS;                     /* all of one value */
+    if (f->kind < LK_LOHA && f->decompose == LK_DECOMPOSE_ROWS) f->decompose = LK_DECOMPOSE_NONE;      /* as PEFT's DoRA */
     if (f->kind < LK_LOHA) f->kind = f->dora ? f->rslora ? LK_RSDORA : LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
     return check_options(f);
 }

@@ -95,15 +95,16 @@ static void add(writing *w, const char *name, lk_shape s, const float *x) {
 }
 
 static lk_err add_dotted(writing *w, const lk_lora_part *p, const char *lead) {
+    if (w->f->decompose) return lk_error(LK_EINPUT, "module '%s': LyCORIS' weight decomposition (dora_scale of LoHa and LoKr, or of columns), for which PEFT and diffusers have no form; write kohya", p->name);
     if (p->t[LK_SLOT_MID].x) return lk_error(LK_EINPUT, "module '%s': LoRA in Tucker's form (lora_mid), for which PEFT and diffusers have no form; write kohya", p->name);
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, p->name, lk_lora_leaves[i].peft), p->t[i].s, p->t[i].x);
     return LK_OK;
 }
 
 /* A magnitude a row is a column there, of as many axes as the weight has. */
-static lk_shape kohya_shape(const lk_lora_part *p, int slot) {
+static lk_shape kohya_shape(const lk_lora_file *f, const lk_lora_part *p, int slot) {
     lk_shape s = p->t[slot].s;
-    if (slot != LK_SLOT_MAGNITUDE) return s;
+    if (slot != LK_SLOT_MAGNITUDE || f->decompose) return s;
     return p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(lk_numel(s), 1, 1, 1) : LK_SHAPE(lk_numel(s), 1);
 }
 
@@ -114,7 +115,7 @@ static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lea
     if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
     if (p->t[LK_SLOT_BIAS].x) return lk_error(LK_EINPUT, "module '%s': B has a bias (lora_bias), for which kohya's files have no form; write peft or diffusers", p->name);
     if (lk_lora_part_groups(p) > 1) return lk_error(LK_EINPUT, "module '%s' is LoRA on a convolution in %d groups, for which kohya's files have no form; write peft or diffusers", p->name, lk_lora_part_groups(p));
-    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, lk_lora_leaves[i].kohya), kohya_shape(p, i), p->t[i].x);
+    for (int i = 0; i < LK_SLOT_COUNT; i++) if (p->t[i].x) add(w, lk_fmt(w->arena, "%s%s.%s", lead, under, lk_lora_leaves[i].kohya), kohya_shape(w->f, p, i), p->t[i].x);
     if (p->t[LK_SLOT_K1].x && p->t[LK_SLOT_K2].x && p->alpha != p->r)
         return lk_error(LK_EINPUT, "module '%s': LyCORIS' scale is 1 where both of LoKr's factors are whole; here it is %g", p->name, p->alpha / p->r);
     float *alpha = lk_alloc(w->arena, sizeof *alpha);

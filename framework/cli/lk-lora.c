@@ -220,6 +220,8 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
     if (lk_lora_part_groups(p) == 1 && (t->rank < 2 || t->d[0] != rows || t->numel != rows * columns))
         return lk_error(LK_ESHAPE, "%s: module '%s' is a delta of %lld x %lld; '%s' in %s has %lld rows, %lld values", f->path, p->name, (long long)rows, (long long)columns, name,
                         lk_st_path(c->base), (long long)(t->rank ? t->d[0] : 0), (long long)t->numel);
+    if (f->decompose == LK_DECOMPOSE_COLUMNS && lk_numel(p->t[LK_SLOT_MAGNITUDE].s) != t->d[1])
+        return lk_error(LK_ESHAPE, "%s: dora_scale of '%s' has %lld columns; '%s' in %s has %lld", f->path, p->name, (long long)lk_numel(p->t[LK_SLOT_MAGNITUDE].s), name, lk_st_path(c->base), (long long)t->d[1]);
     LK_TRY(writable(c, t, items, changed, &w));
     LK_TRY(lk_lora_part_merge(f, p, weight, w));
     return merge_bias(c, f, p, weight, items, changed);

@@ -35,6 +35,8 @@ void fuzz_seeds(fuzz_add add, const char *dir) {
                                  { "lora_unet_a.hada_w2_b", F, 2, { 2, 4 }, x }, { "lora_unet_a.alpha", F, 0, { 0 }, x } }, 6, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_a.lokr_w1_a", F, 2, { 2, 2 }, x }, { "lora_unet_a.lokr_w1_b", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_a", F, 2, { 2, 3 }, x }, { "lora_unet_a.lokr_w2_b", F, 2, { 2, 2 }, x },
                                  { "lora_unet_a.lokr_t2", F, 4, { 2, 2, 1, 2 }, x } }, 5, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_a.lokr_w1", F, 2, { 2, 2 }, x }, { "lora_unet_a.lokr_w2", F, 2, { 2, 3 }, x }, { "lora_unet_a.dora_scale", F, 2, { 1, 6 }, x } }, 3, NULL);
+    seed(add, p, (lk_st_item[]){ { "lora_unet_a.lora_down.weight", F, 4, { 2, 3, 1, 1 }, x }, { "lora_unet_a.lora_up.weight", F, 4, { 4, 2, 1, 1 }, x }, { "lora_unet_a.dora_scale", F, 4, { 4, 1, 1, 1 }, x } }, 3, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_a.lora_down.weight", F, 4, { 2, 3, 1, 1 }, x }, { "lora_unet_a.lora_mid.weight", F, 4, { 2, 2, 1, 3 }, x }, { "lora_unet_a.lora_up.weight", F, 4, { 4, 2, 1, 1 }, x } }, 3, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_unet_single_blocks_0_linear1.hada_w1_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w1_b", F, 2, { 1, 2 }, x },
                                  { "lora_unet_single_blocks_0_linear1.hada_w2_a", F, 2, { 14, 1 }, x }, { "lora_unet_single_blocks_0_linear1.hada_w2_b", F, 2, { 1, 2 }, x } }, 4, NULL);
@@ -80,6 +82,9 @@ bool fuzz_one(const char *path, const unsigned char *bytes, size_t n) {
         if (rows > 2000 || columns > 2000) continue;
         double *d = lk_xcalloc((size_t)(rows * columns) + 1, sizeof *d);
         lk_lora_part_delta(f, &f->part[i], d);
+        float *w = lk_xcalloc((size_t)(rows * columns) + 1, sizeof *w);
+        fuzz_refused(lk_lora_part_merge(f, &f->part[i], .5, w), fuzz_name);
+        free(w);
         free(d);
     }
     static const lk_lora_format formats[] = { LK_FORMAT_PEFT, LK_FORMAT_DIFFUSERS, LK_FORMAT_KOHYA, LK_FORMAT_KOHYA_FLUX };

@@ -15,7 +15,9 @@ static const struct { const char *name, *file; bool merged, kohya, alone, whole;
     { "lora_bias", "adapter_model", true, false }, { "rsdora", "adapter_model", true, true }, { "options", "adapter_model", true, true },
     { "lycoris_loha_tucker", "lora", true, true }, { "lycoris_lokr_tucker", "lora", true, true },
     { "lycoris_locon_tucker", "lora", true, true, true },
-    { "bias_all", "adapter_model", true, .whole = true }, { "bias_lora_only", "adapter_model", true, .whole = true }, { "bias_and_lora_bias", "adapter_model", true, .whole = true } };
+    { "bias_all", "adapter_model", true, .whole = true }, { "bias_lora_only", "adapter_model", true, .whole = true }, { "bias_and_lora_bias", "adapter_model", true, .whole = true },
+    { "lycoris_loha_wd", "lora", true, true, true }, { "lycoris_lokr_wd", "lora", true, true, true }, { "lycoris_loha_wd_in", "lora", true, true, true },
+    { "lycoris_lokr_wd_in", "lora", true, true, true }, { "lycoris_locon_wd_in", "lora", true, true, true } };
 enum { KINDS = sizeof kinds / sizeof *kinds, SIZE = 2 * 9 * 14, LARGEST = 4096 };
 
 typedef struct { lk_graph *g; lk_exec *exec; lk_val x, out, grad_x; lk_optimiser *optimiser; const lk_val *params; int n; } net;
@@ -216,6 +218,84 @@ TEST(merged_weights_give_the_peers_output) {
         }
         lk_st_close(golden);
     }
+}
+
+/* LyCORIS' decomposed weights, whole and at half weight: what its forward puts in the layer's place. Each weight is some products' sum brought to its norm: 1e-6. */
+TEST(decomposed_weights_merge_as_lycoris_has_them) {
+    static const double weights[] = { 1, .5 };
+    for (int k = 0; k < KINDS; k++) {
+        lk_st *golden;
+        if (!strstr(kinds[k].name, "_wd")) continue;
+        CHECK_OK(lk_st_open(path_of(kinds[k].name, "merged"), &golden));
+        lk_lora_file *f = read_file(file_of(k));
+        CHECK(2 * f->n == lk_st_count(golden));
+        for (int way = 0; way < 4; way++) {
+            net m, plain;
+            float w[LARGEST];
+            lk_adapter *a = load(file_of(k), &m);
+            CHECK_OK(open_net(&plain, NULL, true));
+            if (way & 1) CHECK_OK(lk_adapter_merge(a, m.exec, weights[way / 2], plain.exec));
+            for (int i = 0; i < f->n; i++) {
+                sums t = { 0 };
+                lk_val v = lk_find(plain.g, lk_fmt(f->arena, "%s.weight", f->part[i].name));
+                int64_t n = value(&plain, v, w);
+                if (!(way & 1)) CHECK_OK(lk_lora_part_merge(f, &f->part[i], weights[way / 2], w));
+                add_difference(&t, w, lk_st_find(golden, lk_fmt(f->arena, "%g.%s", weights[way / 2], f->part[i].name)), NULL, n);
+                CHECK_MSG(sqrt(t.d / t.s) <= 1e-6, "%s, %s, way %d: %.3g away", kinds[k].name, f->part[i].name, way, sqrt(t.d / t.s));
+            }
+            close_net(&m);
+            close_net(&plain);
+            lk_adapter_free(a);
+        }
+        lk_lora_file_free(f);
+        lk_st_close(golden);
+    }
+}
+/* The same numbers as rows and as columns of a square weight are two adapters. */
+TEST(rows_and_columns_are_told_apart) {
+    char path[512];
+    float x[LARGEST] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 }, w[2][16];
+    lk_lora_file *f;
+    snprintf(path, sizeof path, "%s/axis.safetensors", lk_test_dir());
+    for (int columns = 0; columns < 2; columns++) {
+        lk_st_item items[] = { { "lora_unet_q.lokr_w1", LK_ST_F32, 2, { 2, 2 }, x }, { "lora_unet_q.lokr_w2", LK_ST_F32, 2, { 2, 2 }, x }, { "lora_unet_q.dora_scale", LK_ST_F32, 2, { columns ? 1 : 4, columns ? 4 : 1 }, x } };
+        CHECK_OK(lk_st_write(path, items, 3, NULL));
+        CHECK_OK(lk_lora_file_read(path, &f));
+        CHECK(f->decompose == (columns ? LK_DECOMPOSE_COLUMNS : LK_DECOMPOSE_ROWS));
+        memset(w[columns], 0, sizeof w[columns]);
+        CHECK_OK(lk_lora_part_merge(f, &f->part[0], 1, w[columns]));
+        for (int i = 0; i < 4; i++) {
+            double square = 0;
+            for (int j = 0; j < 4; j++) square += pow(w[columns][columns ? 4 * j + i : 4 * i + j], 2);
+            CHECK_CLOSE(sqrt(square), x[i], 1e-5);
+        }
+        CHECK_OK(lk_lora_file_resolve(f, (const char *[]){ "q" }, 1));
+        CHECK_FAILS(lk_lora_file_save(f, path, LK_FORMAT_PEFT, false), "LyCORIS' weight decomposition");
+        lk_lora_file_free(f);
+        items[2].d[columns] = 3;                                 /* three magnitudes of four rows or columns */
+        CHECK_OK(lk_st_write(path, items, 3, NULL));
+        CHECK_FAILS(lk_lora_file_read(path, &f), "dora_scale of 'lora_unet_q' has 3 values; its delta has 4 rows and 4 columns");
+        items[2].d[columns] = 4;
+        items[2].name = "lora_unet_r.dora_scale";
+        CHECK_OK(lk_st_write(path, items, 3, NULL));
+        CHECK_FAILS(lk_lora_file_read(path, &f), "module 'lora_unet_q' has no dora_scale, others of the file do");
+    }
+    CHECK_OK(lk_st_write(path, (lk_st_item[]){ { "lora_unet_q.lokr_w1", LK_ST_F32, 2, { 2, 2 }, x }, { "lora_unet_q.lokr_w2", LK_ST_F32, 2, { 2, 2 }, x }, { "lora_unet_q.dora_scale", LK_ST_F32, 2, { 1, 4 }, x },
+                                               { "lora_unet_k.dora_scale", LK_ST_F32, 2, { 4, 1 }, x } }, 4, NULL));
+    CHECK_FAILS(lk_lora_file_read(path, &f), "other magnitudes of the file are not");
+    net m;
+    lk_lora_config c = { .kind = LK_LOHA, .r = 2, .alpha = 3, .targets = (const char *[]){ "grouped", "point", "conv", "to_q", NULL }, .decompose = LK_DECOMPOSE_COLUMNS };
+    lk_adapter *a = lk_adapter_new(c, "");
+    CHECK_OK(open_net(&m, a, true));
+    CHECK_FAILS(lk_adapter_load(a, m.exec, path_of("lycoris_loha_wd", "lora")), "its magnitudes (dora_scale) are of rows; the adapter was built for columns");
+    close_net(&m);
+    lk_adapter_free(a);
+    c.kind = LK_LORA;
+    c.targets = (const char *[]){ "to_q", NULL };
+    a = lk_adapter_new(c, "");
+    CHECK_FAILS(open_net(&m, a, true), "weight decomposition (decompose) is of LoHa, LoKr and, in one group, DoRA");
+    close_net(&m);
+    lk_adapter_free(a);
 }
 
 /* What is written, from the graph or from a file, gives the bits of what was read. */

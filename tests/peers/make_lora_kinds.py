@@ -4,7 +4,7 @@
 
 base.safetensors: the net's weights, x, target. <kind>/adapter_model.safetensors and adapter_config.json as PEFT saves them, every value random (LyCORIS:
 <kind>/lora.safetensors under kohya's keys); patterns.json: [key, module, whether PEFT takes them to match]; <kind>/case.safetensors: out; grad.x and grad.<param> of mean((out - target)^2); after.<param> behind three steps
-of AdamW (lr .01, decay .02, no clipping); all by the peer in binary64 (LoHa's Tucker form
+of AdamW (lr .01, decay .02, no clipping); LyCORIS' weight decomposition: merged.safetensors, weights merged at 1 and .5; all by the peer in binary64 (LoHa's Tucker form
 differentiated by torch: case_lib.py), and gap.* the relative L2 distances of its binary32 run to them
 (after: of the change)."""
 import contextlib
@@ -42,6 +42,14 @@ BIASES = {
     "bias_all": LoraConfig(r=2, lora_alpha=3, bias="all", target_modules=["point", "to_q"]),
     "bias_lora_only": LoraConfig(r=3, lora_alpha=2, bias="lora_only", use_dora=True, target_modules=["point", "conv"]),
     "bias_and_lora_bias": LoraConfig(r=2, lora_alpha=5, bias="all", lora_bias=True, use_rslora=True, target_modules=["conv", "to_q"], modules_to_save=["point"]),
+}
+# LyCORIS' weight decomposition, norms of rows or columns.
+DECOMPOSED = {
+    "lycoris_loha_wd": dict(algorithm="loha", names=ALL, lora_dim=2, alpha=3, weight_decompose=True),
+    "lycoris_lokr_wd": dict(algorithm="lokr", names=["point", "conv", "to_q"], lora_dim=1, alpha=.5, use_tucker=True, decompose_both=True, factor=5, weight_decompose=True),
+    "lycoris_loha_wd_in": dict(algorithm="loha", names=ALL, lora_dim=2, alpha=1, use_tucker=True, weight_decompose=True, wd_on_out=False),
+    "lycoris_lokr_wd_in": dict(algorithm="lokr", names=ALL, lora_dim=1, alpha=3, weight_decompose=True, wd_on_out=False),
+    "lycoris_locon_wd_in": dict(algorithm="locon", names=["point", "conv", "to_q"], lora_dim=3, alpha=2, weight_decompose=True, wd_on_out=False),
 }
 # Keys of rank_pattern and names of modules: which match, by PEFT's own rule.
 PATTERNS = ["to_q", "to_out.0", "^to_q", "attn1.to_q", "^attn1.to_q", "down.0.attn1.to_q", r"to_(q|k)", r"(?:down|mid)\.\d+\.attn1\.to_[qk]", r"attn\d\.to_\w", r".*attn1.*", "q", "to.q", r"down\.[^1]\..*q",
@@ -97,7 +105,7 @@ def by_lycoris(algorithm, names, **options):
             wrapped = {"locon": LoConModule, "loha": LohaModule, "lokr": LokrModule}[algorithm]("lora_unet_" + name, getattr(m, name), **options).to(dtype)
             wrapped.apply_to()
             m.__dict__.setdefault("wrapped", {})[name] = wrapped
-            params |= {f"{name}.{k}".replace("lora_down", "lora_A").replace("lora_up", "lora_B"): p for k, p in wrapped.named_parameters() if "org_module" not in k}
+            params |= {f"{name}.{k}".replace("lora_down", "lora_A").replace("lora_up", "lora_B").replace("dora_scale", "lora_magnitude_vector"): p for k, p in wrapped.named_parameters() if "org_module" not in k}
         return m, params
     return build
 
@@ -127,6 +135,19 @@ def run(build, base, dtype, seed):
     return m, start, {"out": first[0], "grad.x": first[1]} | {f"grad.{k}": v for k, v in first[2].items()} | {f"after.{k}": p.detach().clone() for k, p in params.items()}
 
 
+def merged_by_lycoris(build, base, seed):
+    """{"<weight>.<module>": its weight} as the module's forward has it, in binary64. (get_merged_weight of 4.1's LoHa and LoKr scales the delta twice.)"""
+    with precision(F64), torch.no_grad():
+        m, params = build(base, F64)
+        fill(params, seed)
+        out = {}
+        for n, w in m.wrapped.items():
+            delta = w.get_weight(w.shape) * w.scalar if hasattr(w, "get_weight") else w.make_weight() * w.scale
+            for u in (1, .5):
+                out[f"{u}.{n}"] = w.apply_weight_decompose(w.org_weight.double() + delta, u).to(F32).contiguous()
+        return out
+
+
 def distance(got, want, start, part):
     a, b = (torch.cat([(t[k].double() - (start[k.removeprefix("after.")].double() if part == "after" else 0)).reshape(-1) for k in sorted(want) if k.split(".")[0] == part]) for t in (got, want))
     return torch.tensor(((a - b).norm() / b.norm()).item(), dtype=F64)
@@ -140,11 +161,11 @@ def main():
     os.makedirs(root, exist_ok=True)
     save_file(base, f"{root}/base.safetensors")
     json.dump([[key, m, get_pattern_key([key], m) == key and (key != m or bool(re.match(rf"(.*\.)?({key})$", m)))] for key in PATTERNS for m in MODULES], open(f"{root}/patterns.json", "w"))
-    peft = KINDS | BIASES
-    for i, name in enumerate([*KINDS, *LYCORIS, *BIASES]):
+    peft, lycoris = KINDS | BIASES, LYCORIS | DECOMPOSED
+    for i, name in enumerate([*KINDS, *LYCORIS, *BIASES, *DECOMPOSED]):
         d = f"{root}/{name}"
         os.makedirs(d, exist_ok=True)
-        build = by_peft(peft[name]) if name in peft else by_lycoris(**LYCORIS[name])
+        build = by_peft(peft[name]) if name in peft else by_lycoris(**lycoris[name])
         _, start, truth = run(build, base, F64, 100 + i)
         m, start32, plain = run(build, base, F32, 100 + i)
         assert all(torch.equal(start[k].to(F32), start32[k]) for k in start)
@@ -160,7 +181,9 @@ def main():
             c = json.load(open(f"{d}/adapter_config.json"))
             json.dump({k: sorted(v) if isinstance(v, list) else v for k, v in c.items() if v not in (None, {}, [])}, open(f"{d}/adapter_config.json", "w"), indent=1, sort_keys=True)
         else:
-            save_file({f"lora_unet_{k}".replace("lora_A", "lora_down").replace("lora_B", "lora_up"): v.contiguous() for k, v in start32.items()} | {f"lora_unet_{n}.alpha": w.alpha.to(F32) for n, w in m.wrapped.items()}, f"{d}/lora.safetensors")
+            save_file({f"lora_unet_{k}".replace("lora_A", "lora_down").replace("lora_B", "lora_up").replace("lora_magnitude_vector", "dora_scale"): v.contiguous() for k, v in start32.items()} | {f"lora_unet_{n}.alpha": w.alpha.to(F32) for n, w in m.wrapped.items()}, f"{d}/lora.safetensors")
+        if name in DECOMPOSED:
+            save_file(merged_by_lycoris(build, base, 100 + i), f"{d}/merged.safetensors")
         print(name, {k: f"{v.item():.1e}" for k, v in gaps.items()}, {k: tuple(v.shape) for k, v in start.items()}, flush=True)
 
 
