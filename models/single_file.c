@@ -166,12 +166,23 @@ static lk_err place(reading *r, const lk_tensor *t) {
     return homeless(r, t);
 }
 
+/* Block numbers are small: a run of six digits or a sign would overflow what is computed with them. */
+static bool odd_number(const char *name) {
+    for (const char *p = name; *p; p++) {
+        size_t n = strspn(p, "0123456789");
+        if (n > 5 || (*p == '-' && strspn(p + 1, "0123456789"))) return true;
+        if (n) p += n - 1;
+    }
+    return false;
+}
 /* What the names alone tell: layers a level, levels of the autoencoder, layers of OpenCLIP's text tower, SDXL or not. */
 static lk_err survey(reading *r) {
     int blocks = 0, found = 0;
     for (int k = 0; k < lk_st_count(r->st); k++) {
         const char *name = lk_st_at(r->st, k)->name;
         int i, n = 0;
+        if (is_leftover(name)) continue;
+        if (odd_number(name)) return lk_error(LK_EINPUT, "%s: '%s' has a number that no block of a model has", lk_st_path(r->st), name);
         found += lk_starts(name, homes[UNET].prefix);
         r->sdxl |= lk_starts(name, "conditioner.embedders.");
         if (sscanf(name, "model.diffusion_model.input_blocks.%d.0.op.weight%n", &i, &n) == 1 && n && (!r->step || i < r->step)) r->step = i > 0 ? i : 1;

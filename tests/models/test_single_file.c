@@ -104,6 +104,8 @@ TEST(refusals) {
     float x[4] = { 0 };
     lk_st_item good = { U "input_blocks.3.0.op.weight", LK_ST_F32, 1, { 1 }, x };
     refused((lk_st_item[]){ { "conv_in.weight", LK_ST_F32, 1, { 1 }, x } }, 1, "not a single-file checkpoint");
+    refused((lk_st_item[]){ good, { "first_stage_model.decoder.up.2147483647.block.0.conv1.weight", LK_ST_F32, 1, { 1 }, x } }, 2, "has a number that no block of a model has");
+    refused((lk_st_item[]){ good, { "first_stage_model.decoder.up.-5.block.0.conv1.weight", LK_ST_F32, 1, { 1 }, x } }, 2, "has a number that no block of a model has");
     refused((lk_st_item[]){ good, { U "input_blocks.1.0.in_layers.1.weight", LK_ST_F32, 1, { 1 }, x } }, 2, "'" U "input_blocks.1.0.in_layers.1.weight' has no home");
     refused((lk_st_item[]){ good, { "first_stage_modle.encoder.conv_in.weight", LK_ST_F32, 1, { 1 }, x } }, 2, "beginning as 'first_stage_model.'");
     refused((lk_st_item[]){ good, { O "transformer.resblocks.0.attn.in_proj_weight", LK_ST_F32, 1, { 4 }, x } }, 2, "three times as many rows");
