@@ -40,6 +40,7 @@ lk_adapter *lk_adapter_new(lk_lora_config config, const char *prefix) {
     a->config.rank_values = copy_values(arena, config.rank_values, (size_t)n * sizeof(int));
     a->config.alpha_names = copy_names(arena, config.alpha_names, &n);
     a->config.alpha_values = copy_values(arena, config.alpha_values, (size_t)n * sizeof(double));
+    a->config.component = config.component ? lk_strdup(arena, config.component) : NULL;
     a->config.modules_to_save = copy_names(arena, config.modules_to_save, &n);
     a->seed = a->step = a->samples = a->weight = LK_NONE;
     return a;

@@ -33,6 +33,7 @@ typedef struct {
     /* Whole modules trained and kept beside the low-rank branches, NULL-ended (PEFT's): "conv_in" means the module of that name or ending, and
      * all below it. The adapter has copies of their params, which replace the base's, whatever its weight; no target inside them is adapted. */
     const char *const *modules_to_save;
+    const char *component;            /* "unet", ...: which model's modules this is of a file that has several (a denoiser and its text encoders); NULL: the file has one */
     lk_lora_biases biases;            /* copies that replace the base's, as those of modules_to_save do */
 } lk_lora_config;
 
@@ -60,7 +61,7 @@ lk_err lk_adapter_save(lk_adapter *, lk_exec *, const char *path);
 /* The same adapter as other programs name it: diffusers' pytorch_lora_weights.safetensors ("unet.<module>.lora_A.weight", the config in the
  * header), kohya's (underscored names, an alpha tensor a module; rsLoRA's scale goes into alpha), kohya's for SDXL with SGM's block numbers, kohya's
  * for FLUX with query, key and value (and a single block's MLP) in one matrix.
- * component: "unet", "transformer", "text_encoder" or "text_encoder_2". */
+ * component: "unet", "transformer", "text_encoder", "text_encoder_2" or "text_encoder_3". */
 typedef enum { LK_FORMAT_PEFT, LK_FORMAT_DIFFUSERS, LK_FORMAT_KOHYA, LK_FORMAT_KOHYA_SGM, LK_FORMAT_KOHYA_FLUX } lk_lora_format;
 lk_err lk_adapter_save_as(lk_adapter *, lk_exec *, const char *path, lk_lora_format, const char *component);
 /* adapter_config.json as PEFT reads it, beside a file written by lk_adapter_save. */
@@ -71,6 +72,12 @@ lk_err lk_adapter_load(lk_adapter *, lk_exec *, const char *path);
 /* Rank, alpha and targets of a file, to make the config before building. Lists live in the arena. Kohya's targets keep their
  * underscored names ("lora_unet_mid_block_..."), which match modules too, in diffusers' or SGM's block naming; those of its FLUX files are diffusers' names. */
 lk_err lk_adapter_inspect(const char *path, lk_arena *, lk_lora_config *);
+/* The same of one component of a file that may have several; lk_adapter_load takes that one too (config.component). What it leaves, lk_adapter_components tells. */
+lk_err lk_adapter_inspect_component(const char *path, const char *component, lk_arena *, lk_lora_config *);
+/* A file's components and how many modules are of each; "" where it does not say (PEFT). */
+enum { LK_LORA_COMPONENTS = 8 };
+typedef struct { const char *name; int modules; } lk_lora_component;
+lk_err lk_adapter_components(const char *path, lk_lora_component list[LK_LORA_COMPONENTS], int *n);
 /* Adds weight * scale * B A to the base weights in `to`, B's bias likewise to their biases (params of the same names, copied by lk_weights_set, not bound);
  * `from` holds the adapter's values. DoRA rows are scaled to their magnitudes; modules_to_save and biases replace the base's (weight 1 only). */
 lk_err lk_adapter_merge(const lk_adapter *, lk_exec *from, double weight, lk_exec *to);

@@ -213,6 +213,7 @@ static lk_err resize_part(const lk_lora_file *f, const lk_lora_part *from, int r
     int64_t most = rows < columns ? rows : columns;
     if (from->t[LK_SLOT_MAGNITUDE].x) return lk_error(LK_EINPUT, "%s: DoRA has no exact form of lower rank: merge it and extract instead", f->path);
     to->name = lk_strdup(out->arena, from->name);
+    to->component = from->component ? lk_strdup(out->arena, from->component) : NULL;
     if (from->r <= most && !from->t[LK_SLOT_MID].x) {
         set_pair(out, to, weight_shape(from), r < from->r ? r : from->r);
         keep_bias(f, from, out, to);
@@ -245,8 +246,9 @@ lk_err lk_lora_file_resize(const lk_lora_file *f, int r, lk_lora_file **result, 
 
 /* ---- sums ------------------------------------------------------------------------------------------------------------------------- */
 
-static const lk_lora_part *part_named(const lk_lora_file *f, const char *name) {
-    for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, name)) return &f->part[i];
+/* The part of the same module of the same component. */
+static const lk_lora_part *part_like(const lk_lora_file *f, const lk_lora_file *other, const lk_lora_part *p) {
+    for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, p->name) && !strcmp(lk_lora_part_component(f, &f->part[i]), lk_lora_part_component(other, p))) return &f->part[i];
     return NULL;
 }
 
@@ -260,24 +262,25 @@ static lk_err check_plain(const lk_lora_file *f, const char *what) {
 }
 
 /* The module's halves of every file that has it, ranks side by side; weight and scale go into B. */
-static lk_err mix_part(lk_lora_file *out, const char *name, const lk_lora_file *const *f, const double *weights, int n) {
+static lk_err mix_part(lk_lora_file *out, const lk_lora_file *of, const lk_lora_part *like, const lk_lora_file *const *f, const double *weights, int n) {
     const lk_lora_part *first = NULL;
     int r = 0, at = 0;
     lk_lora_part *to = &out->part[out->n++];
     for (int i = 0; i < n; i++) {
-        const lk_lora_part *p = part_named(f[i], name);
+        const lk_lora_part *p = part_like(f[i], of, like);
         if (!p) continue;
         if (!first) first = p;
-        if (!lk_shape_eq(weight_shape(first), weight_shape(p))) return lk_error(LK_ESHAPE, "%s: module '%s' has another shape than in the file before", f[i]->path, name);
+        if (!lk_shape_eq(weight_shape(first), weight_shape(p))) return lk_error(LK_ESHAPE, "%s: module '%s' has another shape than in the file before", f[i]->path, like->name);
         r += p->r;
     }
-    to->name = lk_strdup(out->arena, name);
+    to->name = lk_strdup(out->arena, like->name);
+    to->component = lk_strdup(out->arena, lk_lora_part_component(of, like));
     set_pair(out, to, weight_shape(first), r);
     for (int i = 0; i < n; i++) if (has_bias(f[i]) && !to->t[LK_SLOT_BIAS].x) set_bias(out, to);
     int64_t rows, columns;
     lk_lora_part_size(to, &rows, &columns);
     for (int i = 0; i < n; i++) {
-        const lk_lora_part *p = part_named(f[i], name);
+        const lk_lora_part *p = part_like(f[i], of, like);
         if (!p) continue;
         double s = weights[i] * lk_lora_file_scale(f[i], p);
         memcpy(to->t[LK_SLOT_A].x + at * columns, p->t[LK_SLOT_A].x, (size_t)(p->r * columns) * sizeof(float));
@@ -296,7 +299,7 @@ lk_err lk_lora_file_mix(const lk_lora_file *const *f, const double *weights, int
     lk_err err = LK_OK;
     for (int i = 0; i < n && !err; i++)
         for (int k = 0; k < f[i]->n && !err; k++)
-            if (!part_named(out, f[i]->part[k].name)) err = mix_part(out, f[i]->part[k].name, f, weights, n);
+            if (!part_like(out, f[i], &f[i]->part[k])) err = mix_part(out, f[i], &f[i]->part[k], f, weights, n);
     if (err) lk_lora_file_free(out);
     else *result = out;
     return err;
@@ -307,12 +310,13 @@ static void between(const lk_lora_array *a, const lk_lora_array *b, double f, fl
 }
 
 static lk_err halves_part(lk_lora_file *out, const lk_lora_file *fa, const lk_lora_part *a, const lk_lora_file *fb, double f) {
-    const lk_lora_part *b = part_named(fb, a->name);
+    const lk_lora_part *b = part_like(fb, fa, a);
     if (!b) return lk_error(LK_EINPUT, "%s: no module '%s', which %s has", fb->path, a->name, fa->path);
     if (b->r != a->r || b->alpha != a->alpha || !a->t[LK_SLOT_BIAS].x != !b->t[LK_SLOT_BIAS].x || !lk_shape_eq(weight_shape(a), weight_shape(b)))
         return lk_error(LK_ESHAPE, "%s: module '%s' has rank %d and alpha %g, in %s %d and %g; halves are interpolated at equal shape, rank and alpha, with a bias in both or none", fb->path, a->name, b->r, b->alpha, fa->path, a->r, a->alpha);
     lk_lora_part *to = &out->part[out->n++];
     to->name = lk_strdup(out->arena, a->name);
+    to->component = a->component ? lk_strdup(out->arena, a->component) : NULL;
     set_pair(out, to, weight_shape(a), a->r);
     to->alpha = a->alpha;
     between(&a->t[LK_SLOT_A], &b->t[LK_SLOT_A], f, to->t[LK_SLOT_A].x);

@@ -44,24 +44,20 @@ static lk_err check_shapes(const lk_lora_file *f, const lk_lora_part *p) {
 static lk_err read_part(lk_lora_file *f, const lk_lora_entry *e) {
     lk_lora_part *p = &f->part[f->n++];
     lk_lora_array *m = &p->t[LK_SLOT_MAGNITUDE];
-    *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .r = e->r, .alpha = e->alpha };
+    *p = (lk_lora_part){ .name = lk_strdup(f->arena, e->name), .component = e->component[0] ? e->component : NULL, .r = e->r, .alpha = e->alpha };
     for (int i = 0; i < LK_SLOT_COUNT; i++) if (e->t[i]) LK_TRY(lk_err_wrap(read_array(f->arena, e->t[i], &p->t[i]), "%s", f->path));
     LK_TRY(check_shapes(f, p));
     if (m->x && !f->decompose) m->s = p->t[LK_SLOT_A].s.rank == 4 ? LK_SHAPE(1, lk_numel(m->s), 1, 1) : LK_SHAPE(lk_numel(m->s));      /* kohya's is a column */
     return LK_OK;
 }
 
-static const char *component_of(const lk_lora_entries *e, lk_arena *arena) {
-    const char *kohya = e->kohya && e->n ? lk_lora_kohya_component(e->e[0].name) : NULL;
-    size_t n = strlen(e->component);
-    return kohya ? kohya : n ? lk_fmt(arena, "%.*s", (int)n - 1, e->component) : "unet";
-}
+lk_err lk_lora_file_read(const char *path, lk_lora_file **out) { return lk_lora_file_read_component(path, NULL, out); }
 
-lk_err lk_lora_file_read(const char *path, lk_lora_file **out) {
+lk_err lk_lora_file_read_component(const char *path, const char *component, lk_lora_file **out) {
     lk_lora_entries e;
     *out = NULL;
-    LK_TRY(lk_lora_entries_open(path, &e));
-    lk_lora_file *f = new_file(path, e.kind, e.n, component_of(&e, e.arena));
+    LK_TRY(lk_lora_entries_open(path, component, &e));
+    lk_lora_file *f = new_file(path, e.kind, e.n, e.n && e.e[0].component[0] ? e.e[0].component : "unet");
     lk_err err = LK_OK;
     f->biases = e.biases;
     f->decompose = e.decompose;
@@ -97,14 +93,21 @@ static lk_err resolve_part(lk_lora_file *f, lk_lora_part *p, const char *const *
     return lk_error(LK_EINPUT, "%s: module '%s' is none of the model's %d; the nearest is '%s'", f->path, p->name, n, near >= 0 ? modules[near] : "(none)");
 }
 
+static bool is_of(const lk_lora_file *f, const lk_lora_part *p, const char *component) { return !component || !strcmp(lk_lora_part_component(f, p), component); }
+
 lk_err lk_lora_file_resolve(lk_lora_file *f, const char *const *modules, int n) {
-    f->layers = 0;
-    for (int k = 0; k < n; k++) f->layers = lk_lora_layers_after(f->layers, modules[k]);
-    f->attended = attended_blocks(modules, n);
-    for (int i = 0; i < f->n; i++) LK_TRY(resolve_part(f, &f->part[i], modules, n));
+    LK_TRY(lk_lora_same_component(f, "say which of them the base is (base.unet=, base.text_encoder=), or take one (component=)"));
+    return lk_lora_file_resolve_component(f, NULL, modules, n);
+}
+
+lk_err lk_lora_file_resolve_component(lk_lora_file *f, const char *component, const char *const *modules, int n) {
+    int layers = 0;
+    for (int k = 0; k < n; k++) layers = lk_lora_layers_after(layers, modules[k]);
+    if (layers || !component) { f->layers = layers; f->attended = attended_blocks(modules, n); }      /* a UNet's: its text encoders have none */
+    for (int i = 0; i < f->n; i++) if (is_of(f, &f->part[i], component)) LK_TRY(resolve_part(f, &f->part[i], modules, n));
     for (int i = 0; i < f->n; i++)
         for (int j = 0; j < i; j++)
-            if (!strcmp(f->part[i].name, f->part[j].name)) return lk_error(LK_EINPUT, "%s: module '%s' is spelled in two ways in this file", f->path, f->part[i].name);
+            if (!strcmp(f->part[i].name, f->part[j].name) && is_of(f, &f->part[i], lk_lora_part_component(f, &f->part[j]))) return lk_error(LK_EINPUT, "%s: module '%s' is spelled in two ways in this file", f->path, f->part[i].name);
     return lk_lora_saved_resolve(f, modules, n);
 }
 

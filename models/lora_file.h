@@ -18,7 +18,7 @@
 typedef enum { LK_SLOT_A, LK_SLOT_B, LK_SLOT_MAGNITUDE, LK_SLOT_BIAS, LK_SLOT_MID, LK_SLOT_H1A, LK_SLOT_H1B, LK_SLOT_H2A, LK_SLOT_H2B, LK_SLOT_H1T, LK_SLOT_H2T,
                LK_SLOT_K1, LK_SLOT_K1A, LK_SLOT_K1B, LK_SLOT_K2, LK_SLOT_K2A, LK_SLOT_K2B, LK_SLOT_K2T, LK_SLOT_DIFF, LK_SLOT_COUNT } lk_lora_slot;
 typedef struct { lk_shape s; float *x; } lk_lora_array;              /* x NULL: absent */
-typedef struct { const char *name; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;
+typedef struct { const char *name, *component; int r; double alpha; lk_lora_array t[LK_SLOT_COUNT]; } lk_lora_part;      /* component NULL: the file's */
 typedef struct { const char *name; lk_lora_array v; bool bias; } lk_lora_saved;  /* a param of a module in modules_to_save, or (bias) one of the base's biases, under the model's name: "conv_in.weight" */
 typedef struct {
     lk_arena *arena;                  /* owns everything */
@@ -29,18 +29,26 @@ typedef struct {
     lk_lora_decompose decompose;      /* LyCORIS' magnitudes */
     lk_lora_biases biases;            /* which of the base's biases are among `saved` */
     const char *base;                 /* digest of the base it was trained on, as its header says; NULL: not known */
-    const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part */
+    const char *component;            /* "unet", "transformer", "text_encoder", ...: diffusers' leading part; of parts that name none */
     const lk_lora_config *built;      /* of a built adapter: its config; NULL: read from a file */
     int layers; uint64_t attended;    /* after resolving: layers a block, and the up blocks that have attention (SGM's numbering needs both) */
 } lk_lora_file;
 
 /* Any format lk_adapter_load reads. */
 lk_err lk_lora_file_read(const char *path, lk_lora_file **);
+/* The modules of one component alone. */
+lk_err lk_lora_file_read_component(const char *path, const char *component, lk_lora_file **);
+/* Components and how many modules are of each; the list's length. */
+int    lk_lora_file_components(const lk_lora_file *, lk_lora_component list[LK_LORA_COMPONENTS]);
+const char *lk_lora_part_component(const lk_lora_file *, const lk_lora_part *);
+const char *lk_lora_components_text(lk_arena *, const lk_lora_component *, int n);      /* "192 modules of unet, 72 modules of text_encoder" */
+lk_err lk_lora_component_named(const char *name, const char **out);      /* refused with the nearest; out is static */
 void   lk_lora_file_free(lk_lora_file *);
 /* The values of a built adapter. */
 lk_err lk_lora_file_of(lk_adapter *, lk_exec *, lk_lora_file **);
 /* Every part is given the name of the module it means among the model's; a part without a module is refused with the nearest. */
 lk_err lk_lora_file_resolve(lk_lora_file *, const char *const *modules, int n);
+lk_err lk_lora_file_resolve_component(lk_lora_file *, const char *component, const char *const *modules, int n);      /* parts of that component alone */
 /* Modules of a checkpoint: its names that end in ".weight", without that. */
 lk_err lk_lora_modules_of(const lk_st *, lk_arena *, const char *const **modules, int *n);
 

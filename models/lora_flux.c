@@ -77,6 +77,7 @@ static lk_err split(const lk_lora_entries *f, const lk_lora_entry *whole, int ro
 
 lk_err lk_lora_flux_split(lk_lora_entries *f) {
     int n = 0, block, row;
+    bool flux = false;
     for (int i = 0; i < f->n; i++) n += (row = row_of(f->e[i].name, &block)) < 0 ? 1 : parts_of(row);
     lk_lora_entry *e = lk_alloc(f->arena, (size_t)n * sizeof *e + 1);
     n = 0;
@@ -85,8 +86,9 @@ lk_err lk_lora_flux_split(lk_lora_entries *f) {
         if (row < 0) { e[n++] = f->e[i]; continue; }
         LK_TRY(split(f, &f->e[i], row, block, e + n));
         n += parts_of(row);
-        f->component = "transformer.";
+        flux = true;
     }
+    for (int i = 0; i < n && flux; i++) if (!strcmp(e[i].component, "unet")) e[i].component = "transformer";
     f->e = e;
     f->n = n;
     return LK_OK;
@@ -133,7 +135,7 @@ static lk_err join(const lk_lora_file *f, lk_arena *arena, place at, const lk_lo
     if (shared) r = first->r;
     for (int i = 0; i < n; i++) all += rows_of(parts[i], at.row, i, width);
     float *down = lk_alloc(arena, (size_t)(r * width) * sizeof *down), *up = lk_alloc(arena, (size_t)(all * r) * sizeof *up), *magnitude = lk_alloc(arena, (size_t)all * sizeof *magnitude);
-    *out = (lk_lora_part){ .name = lk_fmt(arena, "%s.%d.%s", rows[at.row].block, at.block, rows[at.row].fused), .r = r, .alpha = shared ? first->alpha : r };
+    *out = (lk_lora_part){ .name = lk_fmt(arena, "%s.%d.%s", rows[at.row].block, at.block, rows[at.row].fused), .component = first->component, .r = r, .alpha = shared ? first->alpha : r };
     if (!shared && lk_lora_is_rs(f->kind)) out->alpha = __builtin_sqrt((double)r);                       /* alpha / sqrt r = 1, the scales go into B */
     int64_t row = 0;
     for (int i = 0; i < n; i++) {
@@ -160,17 +162,19 @@ lk_err lk_lora_flux_join(const lk_lora_file *f, lk_arena *arena, lk_lora_file *o
     out->part = lk_alloc(arena, (size_t)f->n * sizeof *out->part);
     place *at = lk_alloc(arena, (size_t)f->n * sizeof *at);
     if (f->kind >= LK_LOHA || f->decompose) return lk_error(LK_EINPUT, "LoHa, LoKr and magnitudes of columns cannot be joined into FLUX's fused matrices; write peft or kohya");
-    for (int i = 0; i < f->n; i++)
+    for (int i = 0; i < f->n; i++) {
+        if (lk_lora_encodes_text(lk_lora_part_component(f, &f->part[i]))) { at[i].row = -1; out->part[out->n++] = f->part[i]; continue; }      /* as it is */
         if (!place_of(f->part[i].name, &at[i])) return lk_error(LK_EINPUT, "module '%s' has no name in kohya's FLUX files; expected one of transformer_blocks or single_transformer_blocks", f->part[i].name);
+    }
     for (int i = 0; i < f->n; i++) {
         const lk_lora_part *parts[5] = { NULL };
-        bool earlier = false;
-        for (int k = 0; k < f->n; k++) {
+        bool earlier = at[i].row < 0;
+        for (int k = 0; k < f->n && at[i].row >= 0; k++) {
             if (at[k].row != at[i].row || at[k].block != at[i].block) continue;
             earlier |= k < i;
             parts[at[k].slot] = &f->part[k];
         }
-        if (earlier) continue;                                             /* its matrix was joined when the first of them came */
+        if (earlier) continue;                                             /* its matrix was joined when the first of them came, or it is none */
         LK_TRY(join(f, arena, at[i], parts, parts_of(at[i].row), &out->part[out->n++]));
     }
     return LK_OK;

@@ -34,28 +34,35 @@ struct lk_adapter {
 /* A file's keys gathered by module (lora_io.c). `slot`: as in lora_file.h, alpha after the others. */
 enum { LK_SLOT_ALPHA = LK_SLOT_COUNT, LK_ENTRY_SLOTS };
 typedef struct {
-    const char *name;                         /* the module as the file spells it, leading part removed */
+    const char *name;                         /* the module as the file spells it, diffusers' or PEFT's leading part removed */
+    const char *component;                    /* "unet", ...; "": not told */
     const lk_tensor *t[LK_ENTRY_SLOTS];
     int r; double alpha;
 } lk_lora_entry;
 typedef struct {
     lk_st *st; const char *path; lk_arena *arena;
     lk_lora_entry *e; int n;
-    struct { const char *name; const lk_tensor *t; bool bias; } *saved; int n_saved;      /* keys that are no part of a LoRA: modules_to_save's and biases, once placed */
+    struct { const char *name, *component; const lk_tensor *t; bool bias; } *saved; int n_saved;      /* keys that are no part of a LoRA: modules_to_save's and biases, once placed */
     lk_lora_biases biases;
-    const char *component;                    /* "unet." or "" */
     lk_lora_kind kind;
     lk_lora_decompose decompose;
     bool peft, kohya, rslora, dora, bias;
     json_t *config;                           /* PEFT's adapter_config or diffusers' metadata; NULL: none */
-    const char *config_prefix;                /* of its keys: "" or "unet." */
+    bool by_component;                        /* its keys begin with a component (diffusers) */
+    const char *config_of;                    /* the one that lk_lora_config_value asks for */
 } lk_lora_entries;
-lk_err lk_lora_entries_open(const char *path, lk_lora_entries *);
+lk_err lk_lora_entries_open(const char *path, const char *component, lk_lora_entries *);      /* component NULL: all */
 void   lk_lora_entries_close(lk_lora_entries *);
 /* lora_options.c. The config is found and its options checked; then alpha (and the rank, where the shapes do not tell) of each entry. */
 lk_err lk_lora_config_read(lk_lora_entries *);
 const json_t *lk_lora_config_value(const lk_lora_entries *, const char *key);     /* NULL: absent or null */
-lk_err lk_lora_find_scale(const lk_lora_entries *, lk_lora_entry *);
+lk_err lk_lora_find_scale(lk_lora_entries *, lk_lora_entry *);
+/* lora_components.c. The component of a key ("": none) and what follows diffusers' leading part. */
+const char *lk_lora_component_of(const char *key, const char **rest);
+bool   lk_lora_encodes_text(const char *component);
+lk_err lk_lora_keep_component(lk_lora_entries *, const char *asked);      /* the others go */
+lk_err lk_lora_one_component(const lk_lora_entries *);                    /* refuses several */
+lk_err lk_lora_same_component(const lk_lora_file *, const char *what);    /* likewise; what: what to do */
 /* Whether a key of rank_pattern or alpha_pattern means the module (lora_pattern.c). */
 lk_err lk_lora_pattern_match(const char *key, const char *module, bool *met);
 /* How a slot's tensor is called behind the module's name; kohya NULL: no such thing there. */
@@ -103,5 +110,6 @@ int    lk_lora_layers_after(int layers, const char *module);     /* adapter.laye
 bool   lk_lora_spells(const char *spelling, const char *module, int layers, bool whole_name);
 /* Kohya's underscored name without its leading part; in SGM's numbering (layers > 0) "" where a module has none. */
 void   lk_lora_underscored(const char *module, int layers, uint64_t attended, bool sgm, char *out, size_t size);
+const char *lk_lora_kohya_rest(const char *spelling);            /* what follows that part, NULL without one */
 const char *lk_lora_kohya_component(const char *spelling);       /* "unet" of "lora_unet_...", NULL without such a leading part */
 #endif

@@ -19,7 +19,6 @@ static const struct { const char *end; int slot; bool kohya; } endings[] = {
     { ".hada_w1_a", LK_SLOT_H1A }, { ".hada_w1_b", LK_SLOT_H1B }, { ".hada_w2_a", LK_SLOT_H2A }, { ".hada_w2_b", LK_SLOT_H2B }, { ".hada_t1", LK_SLOT_H1T }, { ".hada_t2", LK_SLOT_H2T }, { ".lokr_w1", LK_SLOT_K1 }, { ".lokr_w1_a", LK_SLOT_K1A },
     { ".lokr_w1_b", LK_SLOT_K1B }, { ".lokr_w2", LK_SLOT_K2 }, { ".lokr_w2_a", LK_SLOT_K2A }, { ".lokr_w2_b", LK_SLOT_K2B }, { ".lokr_t2", LK_SLOT_K2T }, { ".diff", LK_SLOT_DIFF } };
 static const char *const slot_names[LK_ENTRY_SLOTS] = { [LK_SLOT_A] = "lora_A (down)", [LK_SLOT_B] = "lora_B (up)", [LK_SLOT_ALPHA] = "alpha", [LK_SLOT_MAGNITUDE] = "magnitude", [LK_SLOT_BIAS] = "bias", [LK_SLOT_MID] = "core" };
-static const char *const components[] = { "unet.", "transformer.", "text_encoder.", "text_encoder_2." };   /* diffusers' leading parts */
 static const char peft_prefix[] = "base_model.model.";
 
 /* ---- keys to entries --------------------------------------------------------------------------------------------------- */
@@ -31,16 +30,18 @@ static char *old_processor_name(lk_arena *arena, const char *name) {           /
     return lk_fmt(arena, "%.*s.%s%s", (int)(at - name), name, rest, !strcmp(rest, "to_out") ? ".0" : "");
 }
 
-static const char *without_prefix(lk_lora_entries *f, const char *name) {
+static const char *without_prefix(lk_lora_entries *f, const char *name, const char **component) {
+    const char *rest;
+    *component = "";
     if (lk_starts(name, peft_prefix)) { f->peft = true; return name + strlen(peft_prefix); }
-    for (size_t i = 0; i < sizeof components / sizeof *components; i++)
-        if (lk_starts(name, components[i])) { f->component = components[i]; return name + strlen(components[i]); }
-    return name;
+    *component = lk_lora_component_of(name, &rest);
+    return rest;
 }
 
-static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name) {
-    for (int i = f->n - 1; i >= 0; i--) if (!strcmp(f->e[i].name, name)) return &f->e[i];
+static lk_lora_entry *entry_named(lk_lora_entries *f, const char *name, const char *component) {
+    for (int i = f->n - 1; i >= 0; i--) if (!strcmp(f->e[i].name, name) && !strcmp(f->e[i].component, component)) return &f->e[i];
     f->e[f->n].name = name;
+    f->e[f->n].component = component;
     return &f->e[f->n++];
 }
 
@@ -58,24 +59,33 @@ static lk_err place_axis(lk_lora_entries *f, const lk_tensor *t) {
 }
 
 static lk_err place_key(lk_lora_entries *f, const lk_tensor *t) {
+    const char *component;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         if (!lk_ends(t->name, endings[i].end)) continue;
-        const char *inner = without_prefix(f, t->name);
+        const char *inner = without_prefix(f, t->name, &component);
         size_t n = strlen(inner), m = strlen(endings[i].end);
         if (n <= m) return unknown_key(f, t->name);
         char *name = old_processor_name(f->arena, lk_fmt(f->arena, "%.*s", (int)(n - m), inner));
-        lk_lora_entry *e = entry_named(f, name);
+        lk_lora_entry *e = entry_named(f, name, component);
         if (e->t[endings[i].slot]) return lk_error(LK_EINPUT, "%s: '%s' and '%s' both give the %s of %s", f->path, e->t[endings[i].slot]->name, t->name, slot_names[endings[i].slot], name);
         e->t[endings[i].slot] = t;
         f->kohya |= endings[i].kohya;
-        if (endings[i].slot >= LK_SLOT_H1A && endings[i].slot < LK_SLOT_COUNT) f->kind = endings[i].slot == LK_SLOT_DIFF ? LK_FULL : endings[i].slot < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
-        f->dora |= endings[i].slot == LK_SLOT_MAGNITUDE;
-        if (endings[i].slot == LK_SLOT_MAGNITUDE && endings[i].kohya) LK_TRY(place_axis(f, t));
-        f->bias |= endings[i].slot == LK_SLOT_BIAS;
         return LK_OK;
     }
-    f->saved[f->n_saved].name = without_prefix(f, t->name);
+    f->saved[f->n_saved].name = without_prefix(f, t->name, &f->saved[f->n_saved].component);
     f->saved[f->n_saved++].t = t;
+    return LK_OK;
+}
+
+/* What kind of file the modules make. */
+static lk_err note_kind(lk_lora_entries *f) {
+    for (int i = 0; i < f->n; i++) {
+        const lk_tensor *const *t = f->e[i].t, *m = t[LK_SLOT_MAGNITUDE];
+        for (int k = LK_SLOT_H1A; k < LK_SLOT_COUNT; k++) if (t[k]) f->kind = k == LK_SLOT_DIFF ? LK_FULL : k < LK_SLOT_K1 ? LK_LOHA : LK_LOKR;
+        f->dora |= m != NULL;
+        f->bias |= t[LK_SLOT_BIAS] != NULL;
+        if (m && lk_ends(m->name, ".dora_scale")) LK_TRY(place_axis(f, m));
+    }
     return LK_OK;
 }
 
@@ -108,12 +118,14 @@ void lk_lora_entries_close(lk_lora_entries *f) {
     lk_arena_free(f->arena);
 }
 
-static lk_err read_entries(lk_lora_entries *f) {
+static lk_err read_entries(lk_lora_entries *f, const char *component) {
     int n = lk_st_count(f->st);
     if (!n) return lk_error(LK_EINPUT, "%s: no tensors", f->path);
     f->e = lk_alloc(f->arena, (size_t)n * sizeof *f->e);
     f->saved = lk_alloc(f->arena, (size_t)n * sizeof *f->saved);
     for (int i = 0; i < n; i++) LK_TRY(place_key(f, lk_st_at(f->st, i)));
+    if (component) LK_TRY(lk_lora_keep_component(f, component));
+    LK_TRY(note_kind(f));
     LK_TRY(lk_lora_config_read(f));
     LK_TRY(lk_lora_place_saved(f, lk_lora_config_value(f, "modules_to_save"), unknown_key));
     if (!f->n) return lk_error(LK_EINPUT, "%s: no module has a low-rank part", f->path);
@@ -124,26 +136,30 @@ static lk_err read_entries(lk_lora_entries *f) {
     return lk_lora_flux_split(f);
 }
 
-lk_err lk_lora_entries_open(const char *path, lk_lora_entries *f) {
-    *f = (lk_lora_entries){ .path = path, .component = "", .config_prefix = "" };
+lk_err lk_lora_entries_open(const char *path, const char *component, lk_lora_entries *f) {
+    *f = (lk_lora_entries){ .path = path, .config_of = "" };
     LK_TRY(lk_st_open(path, &f->st));
     f->arena = lk_arena_new();
-    lk_err err = read_entries(f);
+    lk_err err = read_entries(f, component);
     if (err) lk_lora_entries_close(f);
     return err;
 }
 
 static lk_err find_factor(const char *path, lk_lora_config *c) {
     lk_lora_file *file;
-    LK_TRY(lk_lora_file_read(path, &file));
+    LK_TRY(c->component ? lk_lora_file_read_component(path, c->component, &file) : lk_lora_file_read(path, &file));
     lk_lycoris_factor(file, &c->factor, &c->both);
     lk_lora_file_free(file);
     return LK_OK;
 }
 
-lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) {
+lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) { return lk_adapter_inspect_component(path, NULL, arena, c); }
+
+lk_err lk_adapter_inspect_component(const char *path, const char *component, lk_arena *arena, lk_lora_config *c) {
     lk_lora_entries f;
-    LK_TRY(lk_lora_entries_open(path, &f));
+    LK_TRY(lk_lora_entries_open(path, component, &f));
+    lk_err err = lk_lora_one_component(&f);
+    if (err) { lk_lora_entries_close(&f); return err; }
     size_t n = (size_t)f.n + 1;
     const char **targets = lk_alloc(arena, n * sizeof *targets);
     int *ranks = lk_alloc(arena, n * sizeof *ranks);
@@ -155,7 +171,7 @@ lk_err lk_adapter_inspect(const char *path, lk_arena *arena, lk_lora_config *c) 
         alphas[i] = f.e[i].alpha;
         tucker |= f.e[i].t[LK_SLOT_H1T] || f.e[i].t[LK_SLOT_K2T] || f.e[i].t[LK_SLOT_MID];
     }
-    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias, .biases = f.biases, .decompose = f.decompose,
+    *c = (lk_lora_config){ .kind = f.kind, .r = ranks[0], .alpha = alphas[0], .targets = targets, .tucker = tucker, .lora_bias = f.bias, .biases = f.biases, .decompose = f.decompose, .component = component ? lk_strdup(arena, component) : NULL,
                            .rank_names = targets, .rank_values = ranks, .alpha_names = targets, .alpha_values = alphas };
     lk_lora_saved *saved = lk_alloc(arena, (size_t)f.n_saved * sizeof *saved + 1);
     for (int i = 0; i < f.n_saved; i++) saved[i] = (lk_lora_saved){ .name = f.saved[i].name, .bias = f.saved[i].bias };
@@ -246,8 +262,9 @@ static lk_err load_entries(lk_adapter *a, lk_exec *exec, const lk_lora_entries *
 
 lk_err lk_adapter_load(lk_adapter *a, lk_exec *exec, const char *path) {
     lk_lora_entries f;
-    LK_TRY(lk_lora_entries_open(path, &f));
-    lk_err err = a->base ? lk_base_check(f.st, a->base) : LK_OK;
+    LK_TRY(lk_lora_entries_open(path, a->config.component, &f));
+    lk_err err = lk_lora_one_component(&f);
+    if (!err) err = a->base ? lk_base_check(f.st, a->base) : LK_OK;
     if (!err) err = load_entries(a, exec, &f);
     lk_lora_entries_close(&f);
     return err;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kohya_prefixes[] = { "lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lora_transformer_" };
+static const char *const kohya_prefixes[] = { "lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_te_", "lora_transformer_" };
 
 /* Inner names of a residual block, a resampler and the stem: diffusers, SGM. */
 static const struct { const char *ours, *sgm; } resnet_parts[] = {
@@ -35,24 +35,25 @@ static const char *resnet_part(const char *part) {
 
 /* SGM's name of a UNet module, dots allowed; "" if it has none. */
 static void sgm_name(const char *module, int layers, char *out, size_t size) {
-    int i, j, n = 0, step = layers + 1;
+    long long i, j, step = layers + 1;               /* of five digits at most: longer ones are no block's */
+    int n = 0;
     out[0] = 0;
     for (size_t k = 0; k < sizeof stem / sizeof *stem; k++) if (!strcmp(stem[k].ours, module)) { snprintf(out, size, "%s", stem[k].sgm); return; }
-    if (sscanf(module, "down_blocks.%d.attentions.%d.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "input_blocks_%d_1_%s", 1 + i * step + j, module + n);
-    else if (sscanf(module, "down_blocks.%d.resnets.%d.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "input_blocks_%d_0_%s", 1 + i * step + j, resnet_part(module + n));
-    else if (sscanf(module, "down_blocks.%d.downsamplers.0.%n", &i, &n) == 1 && n) snprintf(out, size, "input_blocks_%d_0_op", (i + 1) * step);
-    else if (sscanf(module, "up_blocks.%d.attentions.%d.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "output_blocks_%d_1_%s", i * step + j, module + n);
-    else if (sscanf(module, "up_blocks.%d.resnets.%d.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "output_blocks_%d_0_%s", i * step + j, resnet_part(module + n));
+    if (sscanf(module, "down_blocks.%5lld.attentions.%5lld.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "input_blocks_%lld_1_%s", 1 + i * step + j, module + n);
+    else if (sscanf(module, "down_blocks.%5lld.resnets.%5lld.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "input_blocks_%lld_0_%s", 1 + i * step + j, resnet_part(module + n));
+    else if (sscanf(module, "down_blocks.%5lld.downsamplers.0.%n", &i, &n) == 1 && n) snprintf(out, size, "input_blocks_%lld_0_op", (i + 1) * step);
+    else if (sscanf(module, "up_blocks.%5lld.attentions.%5lld.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "output_blocks_%lld_1_%s", i * step + j, module + n);
+    else if (sscanf(module, "up_blocks.%5lld.resnets.%5lld.%n", &i, &j, &n) == 2 && n) snprintf(out, size, "output_blocks_%lld_0_%s", i * step + j, resnet_part(module + n));
     else if (lk_starts(module, "mid_block.attentions.0.")) snprintf(out, size, "middle_block_1_%s", module + strlen("mid_block.attentions.0."));
-    else if (sscanf(module, "mid_block.resnets.%d.%n", &i, &n) == 1 && n) snprintf(out, size, "middle_block_%d_%s", 2 * i, resnet_part(module + n));
+    else if (sscanf(module, "mid_block.resnets.%5lld.%n", &i, &n) == 1 && n) snprintf(out, size, "middle_block_%lld_%s", 2 * i, resnet_part(module + n));
 }
 
 /* Upsamplers stand behind the attention where a block has one: output_blocks_N_1_conv or _2_conv. */
 static bool spells_upsampler(const char *underscored, const char *module, int layers) {
     int i, n = 0, at, slot, m = 0;
-    if (sscanf(module, "up_blocks.%d.upsamplers.0.conv%n", &i, &n) != 1 || !n || module[n]) return false;
-    if (sscanf(underscored, "output_blocks_%d_%d_conv%n", &at, &slot, &m) != 2 || !m || underscored[m]) return false;
-    return at == i * (layers + 1) + layers && (slot == 1 || slot == 2);
+    if (sscanf(module, "up_blocks.%5d.upsamplers.0.conv%n", &i, &n) != 1 || !n || module[n]) return false;
+    if (sscanf(underscored, "output_blocks_%5d_%5d_conv%n", &at, &slot, &m) != 2 || !m || underscored[m]) return false;
+    return at == (long long)i * (layers + 1) + layers && (slot == 1 || slot == 2);
 }
 
 /* Behind the block's numbers both spellings of an attention module end alike: a cheap way to say no before names are composed. */
@@ -81,12 +82,12 @@ bool lk_lora_spells(const char *spelling, const char *module, int layers, bool w
 
 int lk_lora_layers_after(int layers, const char *module) {
     int j, n = 0;
-    return sscanf(module, "down_blocks.0.resnets.%d.%n", &j, &n) == 1 && n && j >= layers ? j + 1 : layers;
+    return sscanf(module, "down_blocks.0.resnets.%5d.%n", &j, &n) == 1 && n && j >= layers && j < 1 << 15 ? j + 1 : layers;
 }
 
 static bool upsampler_name(const char *module, int layers, uint64_t attended, char *out, size_t size) {
     int i, n = 0;
-    if (sscanf(module, "up_blocks.%d.upsamplers.0.conv%n", &i, &n) != 1 || !n || module[n] || i < 0 || i > 63) return false;
+    if (sscanf(module, "up_blocks.%5d.upsamplers.0.conv%n", &i, &n) != 1 || !n || module[n] || i < 0 || i > 63) return false;
     snprintf(out, size, "output_blocks_%d_%d_conv", i * (layers + 1) + layers, attended >> i & 1 ? 2 : 1);
     return true;
 }
@@ -97,8 +98,9 @@ void lk_lora_underscored(const char *module, int layers, uint64_t attended, bool
     for (char *p = out; *p; p++) if (*p == '.') *p = '_';
 }
 
+const char *lk_lora_kohya_rest(const char *spelling) { return underscored_part(spelling); }
 const char *lk_lora_kohya_component(const char *spelling) {
-    static const char *const named[] = { "unet", "text_encoder", "text_encoder_2", "text_encoder", "transformer" };
+    static const char *const named[] = { "unet", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder", "transformer" };
     for (size_t i = 0; i < sizeof kohya_prefixes / sizeof *kohya_prefixes; i++) if (lk_starts(spelling, kohya_prefixes[i])) return named[i];
     return NULL;
 }

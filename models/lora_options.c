@@ -7,8 +7,9 @@
 
 const json_t *lk_lora_config_value(const lk_lora_entries *f, const char *key) {
     char name[128];
-    if (!f->config || strlen(f->config_prefix) + strlen(key) >= sizeof name) return NULL;
-    strcpy(name, f->config_prefix);
+    if (!f->config || strlen(f->config_of) + 1 + strlen(key) >= sizeof name) return NULL;
+    strcpy(name, f->config_of);
+    if (*name) strcat(name, ".");
     strcat(name, key);
     const json_t *v = json_object_get(f->config, name);
     return json_is_null(v) ? NULL : v;
@@ -58,9 +59,21 @@ static lk_err check_options(lk_lora_entries *f) {
 
 /* ---- reading ---------------------------------------------------------------------------------------------------------------- */
 
+/* Of diffusers' header, which has a config for each component. */
+static void set_config_of(lk_lora_entries *f, int entry) { f->config_of = f->by_component && entry < f->n ? f->e[entry].component : ""; }
+
+static lk_err read_flags(lk_lora_entries *f, int entry) {
+    set_config_of(f, entry);
+    bool rs = json_is_true(lk_lora_config_value(f, "use_rslora"));
+    if (entry && rs != f->rslora) return lk_error(LK_EINPUT, "%s: its components do not agree in use_rslora; read them one by one (component=)", f->path);
+    f->rslora = rs;
+    if (json_is_true(lk_lora_config_value(f, "use_dora")) != f->dora && f->config)
+        return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
+    return LK_OK;
+}
+
 lk_err lk_lora_config_read(lk_lora_entries *f) {
     const char *ours = lk_st_meta(f->st, "adapter_config"), *theirs = lk_st_meta(f->st, "lora_adapter_metadata");
-    f->config_prefix = "";
     if (f->peft && ours) LK_TRY(lk_json_parse(ours, strlen(ours), f->path, &f->config));
     else if (f->peft) {
         const char *slash = strrchr(f->path, '/');
@@ -68,16 +81,19 @@ lk_err lk_lora_config_read(lk_lora_entries *f) {
         LK_TRY(lk_err_wrap(lk_json_load(beside, &f->config), "%s: PEFT keeps alpha in adapter_config.json beside the file", f->path));
     } else if (!f->kohya && theirs) {
         LK_TRY(lk_json_parse(theirs, strlen(theirs), f->path, &f->config));
-        f->config_prefix = f->component;
+        f->by_component = true;
     }
     if (f->config && !json_is_object(f->config)) return lk_error(LK_EINPUT, "%s: its adapter config is not a JSON object", f->path);
-    f->rslora = json_is_true(lk_lora_config_value(f, "use_rslora"));
-    if (json_is_true(lk_lora_config_value(f, "use_dora")) != f->dora && f->config)
-        return lk_error(LK_EINPUT, "%s: use_dora in its config and the magnitude vectors in the file contradict each other", f->path);
+    for (int i = 0; i < (f->n ? f->n : 1); i++) if (!i || (f->by_component && strcmp(f->e[i].component, f->e[i - 1].component))) LK_TRY(read_flags(f, i));
     if (f->dora && f->kohya && !f->decompose) f->decompose = LK_DECOMPOSE_ROWS;                     /* all of one value */
     if (f->kind < LK_LOHA && f->decompose == LK_DECOMPOSE_ROWS) f->decompose = LK_DECOMPOSE_NONE;      /* as PEFT's DoRA */
     if (f->kind < LK_LOHA) f->kind = f->dora ? f->rslora ? LK_RSDORA : LK_DORA : f->rslora ? LK_RSLORA : LK_LORA;
-    return check_options(f);
+    for (int i = 0; i < (f->n ? f->n : 1); i++) {
+        if (i && (!f->by_component || !strcmp(f->e[i].component, f->e[i - 1].component))) continue;
+        set_config_of(f, i);
+        LK_TRY(check_options(f));
+    }
+    return LK_OK;
 }
 
 /* ---- scales ----------------------------------------------------------------------------------------------------------------- */
@@ -122,7 +138,8 @@ static lk_err rank_of_whole(const lk_lora_entries *f, lk_lora_entry *e) {
     return LK_OK;
 }
 
-lk_err lk_lora_find_scale(const lk_lora_entries *f, lk_lora_entry *e) {
+lk_err lk_lora_find_scale(lk_lora_entries *f, lk_lora_entry *e) {
+    f->config_of = f->by_component ? e->component : "";
     LK_TRY(find_alpha(f, e));
     return e->r ? LK_OK : rank_of_whole(f, e);
 }

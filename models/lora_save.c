@@ -15,7 +15,7 @@ const lk_lora_leaf lk_lora_leaves[LK_SLOT_COUNT] = {
     [LK_SLOT_K2] = { "lokr_w2", "lokr_w2" }, [LK_SLOT_K2A] = { "lokr_w2_a", "lokr_w2_a" }, [LK_SLOT_K2B] = { "lokr_w2_b", "lokr_w2_b" },
     [LK_SLOT_DIFF] = { "diff", "diff" } };
 static const struct { const char *component, *prefix; } kohya_prefixes[] = {
-    { "unet", "lora_unet_" }, { "transformer", "lora_transformer_" }, { "text_encoder", "lora_te_" }, { "text_encoder_2", "lora_te2_" } };
+    { "unet", "lora_unet_" }, { "transformer", "lora_transformer_" }, { "text_encoder", "lora_te_" }, { "text_encoder_2", "lora_te2_" }, { "text_encoder_3", "lora_te3_" } };
 
 lk_err lk_lora_format_named(const char *name, lk_lora_format *out) {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) if (!strcmp(formats[i].name, name)) { *out = formats[i].format; return LK_OK; }
@@ -70,16 +70,29 @@ json_t *lk_lora_config_json(const lk_lora_file *f, double dropout) {
     return config;
 }
 
-static lk_err config_text(const lk_lora_file *f, double dropout, const char *prefix, char **text) {
-    json_t *config = lk_lora_config_json(f, dropout), *named = json_object(), *value;
+/* The file's parts of one component alone. */
+static lk_lora_file only(const lk_lora_file *f, const char *component, lk_arena *arena) {
+    lk_lora_file one = *f;
+    one.n = 0;
+    one.part = lk_alloc(arena, (size_t)(f->n + 1) * sizeof *one.part);
+    for (int i = 0; i < f->n; i++) if (!strcmp(lk_lora_part_component(f, &f->part[i]), component)) one.part[one.n++] = f->part[i];
+    return one;
+}
+
+/* Of each component a config, its keys behind the component's name; PEFT's, of one model, as they are. */
+static lk_err config_text(const lk_lora_file *f, double dropout, bool named_by_component, lk_arena *arena, char **text) {
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    json_t *named = json_object(), *value;
     const char *key;
-    json_object_foreach(config, key, value) {
-        char *full = lk_xfmt("%s%s", prefix, key);
-        json_object_set(named, full, value);
-        free(full);
+    bool whole = true;
+    for (int i = 0, n = lk_lora_file_components(f, list); i < n; i++) {
+        lk_lora_file one = only(f, list[i].name, arena);
+        json_t *config = lk_lora_config_json(&one, dropout);
+        whole &= config != NULL;
+        json_object_foreach(config, key, value) json_object_set(named, named_by_component ? lk_fmt(arena, "%s.%s", list[i].name, key) : key, value);
+        json_decref(config);
     }
-    *text = config ? lk_json_text(named) : NULL;
-    json_decref(config);
+    *text = whole ? lk_json_text(named) : NULL;
     json_decref(named);
     return *text ? LK_OK : lk_error(LK_ENOMEM, "could not compose the adapter's config");
 }
@@ -111,7 +124,9 @@ static lk_shape kohya_shape(const lk_lora_file *f, const lk_lora_part *p, int sl
 /* Kohya knows one scale, alpha / r. */
 static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lead) {
     char under[512];
-    lk_lora_underscored(p->name, w->f->layers, w->f->attended, w->format == LK_FORMAT_KOHYA_SGM, under, sizeof under);
+    bool sgm = w->format == LK_FORMAT_KOHYA_SGM && !lk_lora_encodes_text(lk_lora_part_component(w->f, p));
+    const char *as_it_is = lk_lora_kohya_rest(p->name);                    /* a text encoder's, whose base was not given: kohya knows one name */
+    lk_lora_underscored(as_it_is ? as_it_is : p->name, w->f->layers, w->f->attended, sgm, under, sizeof under);
     if (!*under) return lk_error(LK_EINPUT, "module '%s' has no name in SGM's numbering; write format kohya instead", p->name);
     if (p->t[LK_SLOT_BIAS].x) return lk_error(LK_EINPUT, "module '%s': B has a bias (lora_bias), for which kohya's files have no form; write peft or diffusers", p->name);
     if (lk_lora_part_groups(p) > 1) return lk_error(LK_EINPUT, "module '%s' is LoRA on a convolution in %d groups, for which kohya's files have no form; write peft or diffusers", p->name, lk_lora_part_groups(p));
@@ -124,14 +139,20 @@ static lk_err add_underscored(writing *w, const lk_lora_part *p, const char *lea
     return LK_OK;
 }
 
-static const char *kohya_lead(const char *component) {
+/* Beside a second text encoder (and in FLUX) the first is te1. */
+static const char *kohya_lead(const writing *w, const char *component) {
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    bool first = w->format == LK_FORMAT_KOHYA_FLUX;
+    for (int i = 0, n = lk_lora_file_components(w->f, list); i < n; i++) first |= !strcmp(list[i].name, "text_encoder_2") || !strcmp(list[i].name, "text_encoder_3");
+    if (first && !strcmp(component, "text_encoder")) return "lora_te1_";
+    if (w->format == LK_FORMAT_KOHYA_FLUX && !lk_lora_encodes_text(component)) return "lora_unet_";
     for (size_t i = 0; i < sizeof kohya_prefixes / sizeof *kohya_prefixes; i++) if (!strcmp(kohya_prefixes[i].component, component)) return kohya_prefixes[i].prefix;
     return NULL;
 }
 
 static lk_err check_names(const writing *w) {
     for (int i = 0; i < w->f->n; i++)
-        if (lk_lora_kohya_component(w->f->part[i].name))
+        if (lk_lora_kohya_component(w->f->part[i].name) && (w->format < LK_FORMAT_KOHYA || !lk_lora_encodes_text(lk_lora_part_component(w->f, &w->f->part[i]))))
             return lk_error(LK_EINPUT, "'%s' is kohya's underscored name, whose dots are lost: the base checkpoint is needed to find the module", w->f->part[i].name);
     if (w->format == LK_FORMAT_KOHYA_SGM && w->f->layers < 1) return lk_error(LK_EINPUT, "SGM's numbering needs the base model's module names (a UNet's)");
     return LK_OK;
@@ -141,15 +162,17 @@ static lk_err collect(writing *w) {
     if (w->format == LK_FORMAT_DIFFUSERS && w->f->kind >= LK_LOHA) return lk_error(LK_EINPUT, "diffusers' format has no LoHa, LoKr and full differences; write peft or kohya (LyCORIS' keys)");
     bool kohya = w->format >= LK_FORMAT_KOHYA;
     if (w->format != LK_FORMAT_PEFT) LK_TRY(lk_lora_no_saved(w->f, "only format peft can hold"));
-    const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : w->format == LK_FORMAT_KOHYA_FLUX ? "lora_unet_" : kohya ? kohya_lead(w->f->component) : lk_fmt(w->arena, "%s.", w->f->component);
-    if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder and text_encoder_2", w->f->component);
+    else LK_TRY(lk_lora_same_component(w->f, "PEFT's file is of one: name the component"));
     LK_TRY(check_names(w));
     w->items = lk_alloc(w->arena, ((size_t)w->f->n * (LK_SLOT_COUNT + 1) + (size_t)w->f->n_saved) * sizeof *w->items);
     for (int i = 0; i < w->f->n; i++) {
+        const char *component = lk_lora_part_component(w->f, &w->f->part[i]);
+        const char *lead = w->format == LK_FORMAT_PEFT ? "base_model.model." : kohya ? kohya_lead(w, component) : lk_fmt(w->arena, "%s.", component);
+        if (!lead) return lk_error(LK_EINPUT, "component '%s': kohya's files know unet, transformer, text_encoder, text_encoder_2 and text_encoder_3", component);
         if (kohya) LK_TRY(add_underscored(w, &w->f->part[i], lead));
         else LK_TRY(add_dotted(w, &w->f->part[i], lead));
     }
-    for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "%s%s", lead, lk_lora_saved_key(w->f, w->arena, &w->f->saved[i])), w->f->saved[i].v.s, w->f->saved[i].v.x);
+    for (int i = 0; i < w->f->n_saved; i++) add(w, lk_fmt(w->arena, "base_model.model.%s", lk_lora_saved_key(w->f, w->arena, &w->f->saved[i])), w->f->saved[i].v.s, w->f->saved[i].v.x);
     return LK_OK;
 }
 
@@ -159,7 +182,7 @@ static lk_err write_items(const writing *w, const char *path, double dropout, co
         return lk_st_write(path, w->items, w->n, (const char *[]){ "ss_network_alpha", lk_fmt(w->arena, "%g", w->f->part[0].alpha), "ss_network_dim", lk_fmt(w->arena, "%d", w->f->part[0].r),
                                                                    "ss_network_module", "networks.lora", base ? LK_BASE_KEY : NULL, base, NULL });
     char *text = NULL;
-    lk_err err = config_text(w->f, dropout, w->format == LK_FORMAT_DIFFUSERS ? lk_fmt(w->arena, "%s.", w->f->component) : "", &text);
+    lk_err err = config_text(w->f, dropout, w->format == LK_FORMAT_DIFFUSERS, w->arena, &text);
     if (!err) err = lk_st_write(path, w->items, w->n, (const char *[]){ keys[w->format], text, "format", "pt", base ? LK_BASE_KEY : NULL, base, NULL });
     free(text);
     return err;

@@ -217,6 +217,7 @@ lk_err lk_lora_place_saved(lk_lora_entries *f, const json_t *list, lk_lora_refus
     if (f->biases == LK_BIASES_ALL) LK_TRY(drop_repeated(f));
     for (int i = 0; i < f->n_saved; i++) {                       /* PEFT's own rule: names end alike, '.' or not */
         bool met = false;
+        for (int k = 0; k < f->n; k++) if (strcmp(f->saved[i].component, f->e[k].component)) return unknown(f, f->saved[i].t->name);      /* of files of one component */
         for (const char *const *name = names; *name && !met; name++) met = means(*name, f->saved[i].name, owner_length(f->saved[i].name), false);
         if (!met) met = f->saved[i].bias = is_bias(f, &f->saved[i].name);
         if (!met) return unknown(f, f->saved[i].t->name);

@@ -1,13 +1,15 @@
 /* lk-lora: adapter files without a model in memory.
- *   lk-lora inspect FILE [base=CHECKPOINT]
+ *   lk-lora inspect FILE [base=CHECKPOINT] [component=unet]
  *   lk-lora convert FILE OUT format=peft|diffusers|kohya|kohya-sgm|kohya-flux [base=CHECKPOINT] [component=unet]
  *   lk-lora resize  FILE OUT rank=R [format=] [base=]
  *   lk-lora mix     OUT FILE=WEIGHT... [rank=R] [format=] [base=]       sum of weighted deltas, exact unless a rank is given
  *   lk-lora halves  A B OUT at=F [format=]                             A and B interpolated each for itself (DiffMorpher)
- *   lk-lora merge   BASE OUT FILE=WEIGHT...                            a checkpoint with the deltas in it
+ *   lk-lora merge   BASE OUT FILE=WEIGHT... [component=unet]           a checkpoint with the deltas in it
  *   lk-lora extract BASE TUNED OUT rank=R [format=]
  *   lk-lora diff    A B [base=CHECKPOINT]                              relative distance of each module's delta
- * base= gives the model's module names: needed where kohya's underscored names must be understood or SGM's written. */
+ * base= gives the model's module names: needed where kohya's underscored names must be understood or SGM's written.
+ * A file may be of several models (a denoiser and its text encoders): inspect lists each, convert, resize and mix carry each over, base.unet=, base.text_encoder=, ...
+ * give their names, component= takes one of them and says how many modules stay behind. Of a file that has one, component= says which it is. */
 #include "models/lora_file.h"
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +20,8 @@ enum { MAX_FILES = 32 };
 typedef struct {
     const char *positional[4]; int n;                              /* FILE, OUT, ... in order */
     const char *weighted[MAX_FILES]; double weight[MAX_FILES]; int n_weighted;
-    const char *format, *base, *component;
+    const char *format, *component;
+    struct { const char *component, *path; } base[LK_LORA_COMPONENTS]; int n_bases;      /* component NULL: plain base= */
     int rank; double at; bool has_at;
 } arguments;
 
@@ -30,13 +33,22 @@ static lk_err real(const char *text, const char *what, double *out) {
     return *text && !*end && isfinite(*out) ? LK_OK : lk_error(LK_EINPUT, "%s=%s: expected a finite number", what, text);
 }
 
+static lk_err base_option(arguments *a, const char *key, const char *path) {
+    const char *component = NULL;
+    if (key[4]) LK_TRY(lk_lora_component_named(key + 5, &component));
+    if (a->n_bases == LK_LORA_COMPONENTS) return lk_error(LK_EINPUT, "%s=: more than %d bases", key, LK_LORA_COMPONENTS);
+    a->base[a->n_bases].component = component;
+    a->base[a->n_bases++].path = path;
+    return LK_OK;
+}
+
 static lk_err option(arguments *a, lk_arena *arena, const char *arg) {
     const char *eq = strrchr(arg, '=');
     double x;
     char *key = lk_fmt(arena, "%.*s", (int)(eq - arg), arg);
     if (!strcmp(key, "format")) { a->format = eq + 1; return LK_OK; }
-    if (!strcmp(key, "base")) { a->base = eq + 1; return LK_OK; }
-    if (!strcmp(key, "component")) { a->component = eq + 1; return LK_OK; }
+    if (!strcmp(key, "base") || (lk_starts(key, "base.") && !lk_ends(key, ".safetensors"))) return base_option(a, key, eq + 1);
+    if (!strcmp(key, "component")) return lk_lora_component_named(eq + 1, &a->component);
     static const char *const known[] = { "format", "base", "component", "rank", "at" };
     bool number = !strcmp(key, "rank") || !strcmp(key, "at") || lk_ends(key, ".safetensors");
     if (!number) return lk_error(LK_EINPUT, "%s: no such option; the nearest is %s= (or a FILE.safetensors=WEIGHT)", arg, known[lk_nearest(key, known, 5)]);
@@ -64,16 +76,48 @@ static lk_err parse(arguments *a, lk_arena *arena, int argc, char **argv) {
 
 /* ---- files ------------------------------------------------------------------------------------------------------------------- */
 
-typedef struct { const arguments *a; lk_arena *arena; lk_st *base; const char *const *modules; int n_modules; } context;
+typedef struct { const char *component; lk_st *st; const char *const *modules; int n; } model;
+typedef struct { const arguments *a; lk_arena *arena; model base[LK_LORA_COMPONENTS + 1]; int n_bases; } context;      /* merge's and extract's base is the first */
 
-static lk_err open_base(context *c, const char *path) {
-    LK_TRY(lk_st_open(path, &c->base));
-    return lk_lora_modules_of(c->base, c->arena, &c->modules, &c->n_modules);
+static lk_err open_base(context *c, const char *component, const char *path) {
+    model *m = &c->base[c->n_bases++];
+    m->component = component;
+    LK_TRY(lk_st_open(path, &m->st));
+    return lk_lora_modules_of(m->st, c->arena, &m->modules, &m->n);
+}
+
+/* component= of a file that has several: what stays behind is said. */
+static lk_err read_component(context *c, const char *path, lk_lora_file **f) {
+    lk_lora_component list[LK_LORA_COMPONENTS], left[LK_LORA_COMPONENTS];
+    int n, n_left = 0;
+    if (!c->a->component) return lk_lora_file_read(path, f);
+    LK_TRY(lk_adapter_components(path, list, &n));
+    if (n < 2) return lk_lora_file_read(path, f);
+    LK_TRY(lk_lora_file_read_component(path, c->a->component, f));
+    for (int i = 0; i < n; i++) if (strcmp(list[i].name, (*f)->component)) left[n_left++] = list[i];
+    printf("%s: of %s; left out: %s\n", path, (*f)->component, lk_lora_components_text(c->arena, left, n_left));
+    return LK_OK;
+}
+
+static lk_err resolve(context *c, lk_lora_file *f) {
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    int n = lk_lora_file_components(f, list);
+    for (int k = 0; k < c->n_bases; k++) {
+        const model *m = &c->base[k];
+        if (!m->component) LK_TRY(lk_lora_file_resolve(f, m->modules, m->n));
+        for (int i = 0; i < n && m->component; i++) if (!strcmp(list[i].name, m->component)) LK_TRY(lk_lora_file_resolve_component(f, m->component, m->modules, m->n));
+    }
+    return LK_OK;
 }
 
 static lk_err read_adapter(context *c, const char *path, lk_lora_file **f) {
-    LK_TRY(lk_lora_file_read(path, f));
-    lk_err err = c->base ? lk_lora_file_resolve(*f, c->modules, c->n_modules) : LK_OK;
+    LK_TRY(read_component(c, path, f));
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    if (c->a->component && lk_lora_file_components(*f, list) == 1) {                /* renamed, where the file says another or none */
+        for (int i = 0; i < (*f)->n; i++) (*f)->part[i].component = c->a->component;
+        (*f)->component = c->a->component;
+    }
+    lk_err err = resolve(c, *f);
     if (err) { lk_lora_file_free(*f); *f = NULL; }
     return err;
 }
@@ -81,9 +125,11 @@ static lk_err read_adapter(context *c, const char *path, lk_lora_file **f) {
 static lk_err write_adapter(const context *c, lk_lora_file *f, const char *path) {
     lk_lora_format format;
     LK_TRY(lk_lora_format_named(c->a->format ? c->a->format : "peft", &format));
-    if (c->a->component) f->component = c->a->component;
     LK_TRY(lk_lora_file_save(f, path, format, true));
-    printf("%s: %d modules\n", path, f->n);
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    int n = lk_lora_file_components(f, list);
+    if (n > 1) printf("%s: %s\n", path, lk_lora_components_text(c->arena, list, n));
+    else printf("%s: %d modules\n", path, f->n);
     return LK_OK;
 }
 
@@ -102,25 +148,32 @@ static double norm_of_delta(const lk_lora_file *f, const lk_lora_part *p) {
     return sqrt(sum);
 }
 
-static lk_err inspect(context *c) {
-    lk_lora_file *f;
-    LK_TRY(read_adapter(c, c->a->positional[0], &f));
+static void inspect_component(context *c, const lk_lora_file *f, lk_lora_component of) {
     int64_t parameters = 0;
     lk_table *table = lk_table_new("", 6, (const char *[]){ "module", "out", "in", "rank", "alpha", "norm of delta" });
     for (int i = 0; i < f->n; i++) {
         const lk_lora_part *p = &f->part[i];
         int64_t rows, columns;
+        if (strcmp(lk_lora_part_component(f, p), of.name)) continue;
         lk_lora_part_size(p, &rows, &columns);
         for (int k = 0; k < LK_SLOT_COUNT; k++) if (p->t[k].x) parameters += lk_numel(p->t[k].s);
         lk_table_row(table, (const char *[]){ p->name, lk_fmt(c->arena, "%lld", (long long)rows), lk_fmt(c->arena, "%lld", (long long)columns), lk_fmt(c->arena, "%d", p->r),
                                               lk_fmt(c->arena, "%g", p->alpha), lk_fmt(c->arena, "%.4g", norm_of_delta(f, p)) });
     }
-    for (int i = 0; i < f->n_saved; i++) parameters += lk_numel(f->saved[i].v.s);
+    for (int i = 0; i < f->n_saved; i++) parameters += lk_numel(f->saved[i].v.s);      /* only files of one component have any */
     char *text = lk_table_text(table);
-    printf("%s: %s of %s, %d modules, %lld parameters\n%s", f->path, kinds[f->kind], f->component, f->n, (long long)parameters, text);
-    for (int i = 0; i < f->n_saved; i++) printf("%s %s %s\n", f->saved[i].name, lk_shape_text(c->arena, f->saved[i].v.s), f->saved[i].bias ? "trained (bias)" : "whole (modules_to_save)");
+    printf("%s: %s of %s, %d modules, %lld parameters\n%s", f->path, kinds[f->kind], of.name, of.modules, (long long)parameters, text);
     free(text);
     lk_table_free(table);
+}
+
+static lk_err inspect(context *c) {
+    lk_lora_file *f;
+    LK_TRY(read_adapter(c, c->a->positional[0], &f));
+    lk_lora_component list[LK_LORA_COMPONENTS];
+    int n = lk_lora_file_components(f, list);
+    for (int i = 0; i < n; i++) inspect_component(c, f, list[i]);
+    for (int i = 0; i < f->n_saved; i++) printf("%s %s %s\n", f->saved[i].name, lk_shape_text(c->arena, f->saved[i].v.s), f->saved[i].bias ? "trained (bias)" : "whole (modules_to_save)");
     lk_lora_file_free(f);
     return LK_OK;
 }
@@ -185,7 +238,7 @@ static lk_err halves(context *c) {
 /* The tensor's values in F32, to be changed. */
 static lk_err writable(context *c, const lk_tensor *t, lk_st_item *items, bool *changed, float **values) {
     int i = 0;
-    while (lk_st_at(c->base, i) != t) i++;
+    while (lk_st_at(c->base->st, i) != t) i++;
     if (!changed[i]) {
         float *w = lk_alloc(c->arena, (size_t)t->numel * sizeof *w);
         LK_TRY(lk_st_f32(t, w));
@@ -200,10 +253,10 @@ static lk_err writable(context *c, const lk_tensor *t, lk_st_item *items, bool *
 static lk_err merge_bias(context *c, const lk_lora_file *f, const lk_lora_part *p, double weight, lk_st_item *items, bool *changed) {
     const lk_lora_array *b = &p->t[LK_SLOT_BIAS];
     const char *name = lk_fmt(c->arena, "%s.bias", p->name);
-    const lk_tensor *t = lk_st_find(c->base, name);
+    const lk_tensor *t = lk_st_find(c->base->st, name);
     float *bias;
     if (!b->x) return LK_OK;
-    if (!t || t->numel != lk_numel(b->s)) return lk_error(LK_EINPUT, "%s: B of module '%s' has a bias (lora_bias); %s has no '%s' of its size", f->path, p->name, lk_st_path(c->base), name);
+    if (!t || t->numel != lk_numel(b->s)) return lk_error(LK_EINPUT, "%s: B of module '%s' has a bias (lora_bias); %s has no '%s' of its size", f->path, p->name, lk_st_path(c->base->st), name);
     LK_TRY(writable(c, t, items, changed, &bias));
     lk_lora_part_merge_bias(f, p, weight, bias);
     return LK_OK;
@@ -215,13 +268,13 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
     char *name = lk_fmt(c->arena, "%s.weight", p->name);
     const lk_tensor *t;
     float *w;
-    LK_TRY(lk_st_get(c->base, name, &t));
+    LK_TRY(lk_st_get(c->base->st, name, &t));
     lk_lora_part_size(p, &rows, &columns);
     if (lk_lora_part_groups(p) == 1 && (t->rank < 2 || t->d[0] != rows || t->numel != rows * columns))
         return lk_error(LK_ESHAPE, "%s: module '%s' is a delta of %lld x %lld; '%s' in %s has %lld rows, %lld values", f->path, p->name, (long long)rows, (long long)columns, name,
-                        lk_st_path(c->base), (long long)(t->rank ? t->d[0] : 0), (long long)t->numel);
+                        lk_st_path(c->base->st), (long long)(t->rank ? t->d[0] : 0), (long long)t->numel);
     if (f->decompose == LK_DECOMPOSE_COLUMNS && lk_numel(p->t[LK_SLOT_MAGNITUDE].s) != t->d[1])
-        return lk_error(LK_ESHAPE, "%s: dora_scale of '%s' has %lld columns; '%s' in %s has %lld", f->path, p->name, (long long)lk_numel(p->t[LK_SLOT_MAGNITUDE].s), name, lk_st_path(c->base), (long long)t->d[1]);
+        return lk_error(LK_ESHAPE, "%s: dora_scale of '%s' has %lld columns; '%s' in %s has %lld", f->path, p->name, (long long)lk_numel(p->t[LK_SLOT_MAGNITUDE].s), name, lk_st_path(c->base->st), (long long)t->d[1]);
     LK_TRY(writable(c, t, items, changed, &w));
     LK_TRY(lk_lora_part_merge(f, p, weight, w));
     return merge_bias(c, f, p, weight, items, changed);
@@ -230,12 +283,12 @@ static lk_err merge_part(context *c, const lk_lora_file *f, const lk_lora_part *
 /* A whole module or a trained bias takes the place of the base's. */
 static lk_err replace(context *c, const lk_lora_file *f, const lk_lora_saved *s, double weight, lk_st_item *items, bool *changed) {
     const lk_tensor *t;
-    LK_TRY(lk_st_get(c->base, s->name, &t));
+    LK_TRY(lk_st_get(c->base->st, s->name, &t));
     if (weight != 1) return lk_error(LK_EINPUT, "%s: '%s' replaces the base's (%s) and has no weight but 1; found %g", f->path, s->name, s->bias ? "bias" : "modules_to_save", weight);
     if (t->rank != s->v.s.rank || memcmp(t->d, s->v.s.d, (size_t)t->rank * sizeof *t->d))
-        return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; in %s it has another", f->path, s->name, lk_shape_text(c->arena, s->v.s), lk_st_path(c->base));
-    for (int i = 0; i < lk_st_count(c->base); i++) {
-        if (lk_st_at(c->base, i) != t) continue;
+        return lk_error(LK_ESHAPE, "%s: '%s' has shape %s; in %s it has another", f->path, s->name, lk_shape_text(c->arena, s->v.s), lk_st_path(c->base->st));
+    for (int i = 0; i < lk_st_count(c->base->st); i++) {
+        if (lk_st_at(c->base->st, i) != t) continue;
         if (changed[i]) return lk_error(LK_EINPUT, "%s: '%s' (%s) would undo what another adapter did to it", f->path, s->name, s->bias ? "bias" : "modules_to_save");
         items[i].data = memcpy(lk_alloc(c->arena, (size_t)t->numel * sizeof(float) + 1), s->v.x, (size_t)t->numel * sizeof(float));
         items[i].dtype = LK_ST_F32;
@@ -258,12 +311,12 @@ static lk_err merge_file(context *c, const char *path, double weight, lk_st_item
 /* Changed weights are written in F32, whatever they were stored in: nothing is rounded twice. The rest stays as it is. */
 static lk_err merge(context *c) {
     if (!c->a->n_weighted) return lk_error(LK_EINPUT, "merge: no adapter: give at least one FILE.safetensors=WEIGHT");
-    LK_TRY(open_base(c, c->a->positional[0]));
-    int n = lk_st_count(c->base), count = 0;
+    LK_TRY(open_base(c, NULL, c->a->positional[0]));
+    int n = lk_st_count(c->base->st), count = 0;
     lk_st_item *items = lk_alloc(c->arena, (size_t)n * sizeof *items);
     bool *changed = lk_alloc(c->arena, (size_t)n * sizeof *changed);
     for (int i = 0; i < n; i++) {
-        const lk_tensor *t = lk_st_at(c->base, i);
+        const lk_tensor *t = lk_st_at(c->base->st, i);
         items[i] = (lk_st_item){ .name = t->name, .dtype = t->dtype, .rank = t->rank, .data = t->data };
         memcpy(items[i].d, t->d, sizeof t->d);
     }
@@ -279,10 +332,11 @@ static lk_err extract(context *c) {
     lk_lora_file *f = NULL;
     double kept;
     if (!c->a->rank) return lk_error(LK_EINPUT, "extract: rank= is missing");
-    LK_TRY(open_base(c, c->a->positional[0]));
+    LK_TRY(open_base(c, NULL, c->a->positional[0]));
     lk_err err = lk_st_open(c->a->positional[1], &tuned);
-    if (!err) err = lk_lora_extract(c->base, tuned, c->a->rank, &f, &kept);
-    if (!err) err = lk_lora_file_resolve(f, c->modules, c->n_modules);
+    if (!err) err = lk_lora_extract(c->base->st, tuned, c->a->rank, &f, &kept);
+    if (!err) err = lk_lora_file_resolve(f, c->base->modules, c->base->n);
+    if (!err && c->a->component) f->component = c->a->component;
     if (!err) err = write_adapter(c, f, c->a->positional[2]);
     if (!err) printf("at rank %d every module keeps at least %.4g of its squared norm\n", c->a->rank, kept);
     lk_lora_file_free(f);
@@ -314,8 +368,8 @@ static double distance_of_saved(const lk_lora_saved *a, const lk_lora_saved *b) 
     return d == 0 ? 0 : sqrt(d / s);
 }
 
-static const lk_lora_part *named(const lk_lora_file *f, const char *name) {
-    for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, name)) return &f->part[i];
+static const lk_lora_part *like(const lk_lora_file *f, const lk_lora_file *other, const lk_lora_part *p) {
+    for (int i = 0; i < f->n; i++) if (!strcmp(f->part[i].name, p->name) && !strcmp(lk_lora_part_component(f, &f->part[i]), lk_lora_part_component(other, p))) return &f->part[i];
     return NULL;
 }
 
@@ -323,12 +377,12 @@ static void print_differences(const lk_lora_file *a, const lk_lora_file *b) {
     double worst = 0;
     int alone = 0;
     for (int i = 0; i < a->n; i++) {
-        const lk_lora_part *p = &a->part[i], *q = named(b, p->name);
+        const lk_lora_part *p = &a->part[i], *q = like(b, a, p);
         double d = distance(a, p, b, q);
         worst = d > worst || isnan(d) ? d : worst;
         if (d > 0 || isnan(d)) printf("%-90s %s%.4g\n", p->name, q ? "" : "only in the first: ", d);
     }
-    for (int i = 0; i < b->n; i++) if (!named(a, b->part[i].name)) { alone++; printf("%-90s only in the second\n", b->part[i].name); }
+    for (int i = 0; i < b->n; i++) if (!like(a, b, &b->part[i])) { alone++; printf("%-90s only in the second\n", b->part[i].name); }
     for (int i = 0; i < a->n_saved; i++) {
         const lk_lora_saved *p = &a->saved[i], *q = NULL;
         for (int k = 0; k < b->n_saved; k++) if (!strcmp(b->saved[k].name, p->name)) q = &b->saved[k];
@@ -357,9 +411,9 @@ static lk_err diff(context *c) {
 /* ---- main ------------------------------------------------------------------------------------------------------------------------ */
 
 static const struct { const char *name; lk_err (*run)(context *); int n; const char *usage; } commands[] = {
-    { "inspect", inspect, 1, "FILE [base=CHECKPOINT]" }, { "convert", convert, 2, "FILE OUT format=peft|diffusers|kohya|kohya-sgm|kohya-flux [base=CHECKPOINT] [component=NAME]" },
+    { "inspect", inspect, 1, "FILE [base=CHECKPOINT] [component=NAME]" }, { "convert", convert, 2, "FILE OUT format=peft|diffusers|kohya|kohya-sgm|kohya-flux [base=CHECKPOINT | base.NAME=CHECKPOINT ...] [component=NAME]" },
     { "resize", resize, 2, "FILE OUT rank=R [format=F] [base=CHECKPOINT]" }, { "mix", mix, 1, "OUT FILE.safetensors=WEIGHT... [rank=R] [format=F] [base=CHECKPOINT]" },
-    { "halves", halves, 3, "A B OUT at=F [format=F] [base=CHECKPOINT]" }, { "merge", merge, 2, "BASE OUT FILE.safetensors=WEIGHT..." },
+    { "halves", halves, 3, "A B OUT at=F [format=F] [base=CHECKPOINT]" }, { "merge", merge, 2, "BASE OUT FILE.safetensors=WEIGHT... [component=NAME]" },
     { "extract", extract, 3, "BASE TUNED OUT rank=R [format=F]" }, { "diff", diff, 2, "A B [base=CHECKPOINT]" } };
 
 static lk_err run(int argc, char **argv, context *c, arguments *a) {
@@ -367,7 +421,8 @@ static lk_err run(int argc, char **argv, context *c, arguments *a) {
         if (argc < 2 || strcmp(commands[i].name, argv[1])) continue;
         LK_TRY(parse(a, c->arena, argc - 2, argv + 2));
         if (a->n != commands[i].n) return lk_error(LK_EINPUT, "usage: lk-lora %s %s", argv[1], commands[i].usage);
-        if (a->base) LK_TRY(open_base(c, a->base));
+        if (a->n_bases && (commands[i].run == merge || commands[i].run == extract)) return lk_error(LK_EINPUT, "%s: its base is the first argument, base= has no meaning", argv[1]);
+        for (int k = 0; k < a->n_bases; k++) LK_TRY(open_base(c, a->base[k].component, a->base[k].path));
         return commands[i].run(c);
     }
     return lk_error(LK_EINPUT, "usage: lk-lora inspect|convert|resize|mix|halves|merge|extract|diff ...%s%s", argc > 1 ? "; no such command: " : "", argc > 1 ? argv[1] : "");
@@ -377,7 +432,7 @@ int main(int argc, char **argv) {
     arguments a = { 0 };
     context c = { .a = &a, .arena = lk_arena_new() };
     lk_err err = run(argc, argv, &c, &a);
-    lk_st_close(c.base);
+    for (int i = 0; i < c.n_bases; i++) lk_st_close(c.base[i].st);
     lk_arena_free(c.arena);
     return err ? lk_err_report(err) : 0;
 }

@@ -14,7 +14,7 @@ for source in framework/base/*.c framework/io/*.c models/unicode.c models/unicod
     ${CC:-cc} $flags $cflags -c "$source" -o "$dir/$(echo "$source" | tr / _).o" || exit 1
 done
 # Adapters' files without the graph they are used in: what only a built model calls stays unresolved and uncalled.
-adapter="framework/graph/shapes.c models/lora_file.c models/lora_io.c models/lora_options.c models/lora_pattern.c models/lora_names.c models/lora_flux.c models/lora_lycoris.c models/lora_save.c models/lora_saved.c models/lora_algebra.c models/single_file.c"
+adapter="framework/graph/shapes.c models/lora_file.c models/lora_io.c models/lora_options.c models/lora_pattern.c models/lora_components.c models/lora_names.c models/lora_flux.c models/lora_lycoris.c models/lora_save.c models/lora_saved.c models/lora_algebra.c models/single_file.c"
 for source in $adapter; do
     # shellcheck disable=SC2086
     ${CC:-cc} $flags $cflags -fno-pie -c "$source" -o "$dir/$(echo "$source" | tr / _).adapter.o" || exit 1

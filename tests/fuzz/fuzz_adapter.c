@@ -26,6 +26,9 @@ void fuzz_seeds(fuzz_add add, const char *dir) {
          (const char *[]){ "adapter_config", "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 4, \"bias\": \"all\", \"modules_to_save\": [\"m\"]}", NULL });
     seed(add, p, (lk_st_item[]){ { "unet.a.conv1.lora.down.weight", F, 4, { 2, 2, 3, 3 }, x }, { "unet.a.conv1.lora.up.weight", F, 4, { 4, 2, 1, 1 }, x }, { "unet.b.lora_A.weight", F, 2, { 1, 2 }, x },
                                  { "unet.b.lora_B.weight", F, 2, { 2, 1 }, x } }, 4, (const char *[]){ "lora_adapter_metadata", "{\"unet.r\": 2, \"unet.lora_alpha\": 1.5}", NULL });
+    seed(add, p, (lk_st_item[]){ { "unet.b.lora_A.weight", F, 2, { 1, 2 }, x }, { "unet.b.lora_B.weight", F, 2, { 2, 1 }, x }, { "text_encoder.b.lora_A.weight", F, 2, { 1, 3 }, x }, { "text_encoder.b.lora_B.weight", F, 2, { 2, 1 }, x },
+                                 { "text_encoder_2.b.lora_A.weight", F, 2, { 1, 3 }, x }, { "text_encoder_2.b.lora_B.weight", F, 2, { 2, 1 }, x } }, 6,
+         (const char *[]){ "lora_adapter_metadata", "{\"unet.r\": 2, \"unet.lora_alpha\": 1.5, \"text_encoder.lora_alpha\": 3}", NULL });
     seed(add, p, (lk_st_item[]){ { "lora_unet_double_blocks_1_img_attn_qkv.lora_down.weight", F, 2, { 2, 4 }, x }, { "lora_unet_double_blocks_1_img_attn_qkv.lora_up.weight", F, 2, { 12, 2 }, x },
                                  { "lora_unet_double_blocks_1_img_attn_qkv.alpha", F, 0, { 0 }, x }, { "lora_unet_double_blocks_1_img_attn_qkv.dora_scale", F, 2, { 12, 1 }, x } }, 4, NULL);
     seed(add, p, (lk_st_item[]){ { "lora_te_a.hada_w1_a", F, 2, { 4, 2 }, x }, { "lora_te_a.hada_w1_b", F, 2, { 2, 3 }, x }, { "lora_te_a.hada_w2_a", F, 2, { 4, 2 }, x }, { "lora_te_a.hada_w2_b", F, 2, { 2, 3 }, x },

@@ -207,6 +207,36 @@ def tried(load, component, name, base, want):
     return relative(got, want), ""
 
 
+# One file of a denoiser and its text encoders: pipeline, (component, model) each, formats that it is written in from a trainer's kohya file.
+TOGETHER = [
+    ("StableDiffusionPipeline", sd15, (("unet", "unet_sd15"), ("text_encoder", "clip_text@5")), ("diffusers", "kohya")),
+    ("StableDiffusionXLPipeline", sdxl, (("unet", "unet_sdxl"), ("text_encoder", "clip_text@5"), ("text_encoder_2", "clip_text_proj")), ("diffusers", "kohya", "kohya-sgm")),
+]
+
+
+def together(tmp, seen):
+    """Every component of one file answers as merged, read by the pipeline in one call."""
+    bad = 0
+    for pipeline, make, parts, formats in TOGETHER:
+        trainer, folder = {}, os.path.join(tmp, pipeline, "together")
+        for component, name in parts:
+            alone = load_file(converted(seen[name, "even"][0], name, component, "kohya", folder))
+            trainer |= {k.replace("lora_te_", "lora_te1_") if len(parts) > 2 else k: v for k, v in alone.items()}
+        source = os.path.join(folder, "trainer.safetensors")
+        save_file(trainer, source)
+        for form in formats:
+            path = os.path.join(folder, form + ".safetensors")
+            subprocess.run([TOOL, "convert", source, path, "format=" + form] + [f"base.{c}={weights_path(n)}" for c, n in parts], check=True, stdout=subprocess.DEVNULL)
+            p = make()
+            if any(n == "clip_text@5" for _, n in parts):
+                p.text_encoder = model("clip_text@5")
+            p.load_lora_weights(os.path.dirname(path), weight_name=os.path.basename(path))
+            for component, name in parts:
+                _, base, want = seen[name, "even"]
+                bad += report((pipeline, "together", component, name, form), *tried(lambda: getattr(p, component), component, name, base, want))
+    return bad
+
+
 def main():
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
@@ -249,6 +279,7 @@ def main():
                         m.load_lora_adapter(load_file(path), prefix=component if form == "diffusers" else "base_model.model", metadata=metadata_of(path))
                         return m
                     bad += report((MODELS[name].__name__, "load_lora_adapter", component, name, form, kind), *tried(by_model, component, name, base, want))
+        bad += together(tmp, seen)
     print(f"{bad} failed")
     sys.exit(bad > 0)
 
