@@ -71,7 +71,7 @@ lk_err lk_mkdirs(const char *path);
 double lk_wall_s(void);              /* monotonic seconds, for logs and time-outs only */
 
 /* ---- SHA-256 (sha256.c; FIPS 180-4) --------------------------------------------------------- */
-typedef struct { uint32_t h[8]; uint64_t bytes; unsigned char block[64]; } lk_sha256;
+typedef struct { uint32_t h[8]; uint64_t bytes; unsigned char block[64]; bool plain; /* in C alone, for tests */ } lk_sha256;
 void lk_sha256_init(lk_sha256 *);
 void lk_sha256_add(lk_sha256 *, const void *, size_t);
 void lk_sha256_hex(lk_sha256 *, char hex[65]);           /* ends the digest */
