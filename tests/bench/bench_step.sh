@@ -6,6 +6,7 @@
 #   COMPILE=0 leaves torch.compile out (it compiles for minutes)  ONLY=PATTERN: works whose name matches
 # A row: name, ours, peer, ratio ours/peer, target, then PASS, SHORT or SKIP (no peer found).
 cd "$(dirname "$0")/../.." || exit 1
+export LC_ALL=C                                            # decimal points
 BUILD=${BUILD:-build}; ROUNDS=${ROUNDS:-3}; STEPS=${STEPS:-5}; ONLY=${ONLY:-.}; COMPILE=${COMPILE:-1}
 threads=${LK_THREADS:-2}
 bench=$BUILD/tests/bench/bench_step
@@ -25,7 +26,6 @@ row() {
 }
 median() { tr ' ' '\n' <<<"$*" | grep . | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 mib() { awk -v b="$1" 'BEGIN { printf "%.1f", b / 1048576 }'; }
-now() { date +%s.%N; }
 seconds() { awk -v a="$1" -v b="$2" 'BEGIN { print b - a }'; }
 
 # ask FD_IN FD_OUT LINE: the answer, nothing if that side has ended
@@ -39,14 +39,14 @@ compare() {
     [ -n "$python" ] && with=1
     [ "$work" = sample ] && n=1
     pipes=$(mktemp -d); mkfifo "$pipes"/{ours,peer,fast}.{in,out}
-    t0=$(now)
+    t0=$EPOCHREALTIME
     "$bench" "$model" "$threads" "work=$work" "batch=$batch" <"$pipes/ours.in" >"$pipes/ours.out" & exec 3>"$pipes/ours.in" 4<"$pipes/ours.out"
     read -r line <&4 || { echo "$name: bench_step ended"; return 1; }
-    first_ours=$(seconds "$t0" "$(now)")
+    first_ours=$(seconds "$t0" "$EPOCHREALTIME")
     if [ -n "$with" ]; then
-        t0=$(now)
+        t0=$EPOCHREALTIME
         "$python" tests/bench/peer_step.py $args <"$pipes/peer.in" >"$pipes/peer.out" 2>/dev/null & exec 5>"$pipes/peer.in" 6<"$pipes/peer.out"
-        read -r line <&6; first_peer=$(seconds "$t0" "$(now)")
+        read -r line <&6; first_peer=$(seconds "$t0" "$EPOCHREALTIME")
         if [ "$COMPILE$work" = 1lora ]; then
             "$python" tests/bench/peer_step.py $args --compile <"$pipes/fast.in" >"$pipes/fast.out" 2>/dev/null & exec 7>"$pipes/fast.in" 8<"$pipes/fast.out"
             read -r -t 900 line <&8 || echo "    torch.compile did not finish its first step"
@@ -61,6 +61,7 @@ compare() {
     read -r planned rss_ours < <(ask 3 4 memory)
     if [ -n "$with" ]; then read -r line rss_peer < <(ask 5 6 memory); fi
     exec 3>&- 4<&- 5>&- 6<&- 7>&- 8<&-
+    wait                                                   # their ends would share the next work's start
     rm -rf "$pipes"
     if [ -n "$with" ]; then
         peer=$(median "$eager"); rss_peer=$(mib "$rss_peer")
