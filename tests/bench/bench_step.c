@@ -69,7 +69,8 @@ static void fill(const bench *b, float *x, int64_t n, float size, uint64_t seed)
     lk_parallel(b->pool, n, 1 << 16, draw_part, &d);
 }
 
-/* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be, side by side; trained ones are set. */
+/* Weights: norms 1 and 0, the rest uniform by fan-in. Frozen ones are bound as a file's would be, side by side, and what is packed of them given
+ * back as a file's pages are; trained ones are set. */
 static lk_err fill_weights(const bench *b) {
     if (b->weights) {
         lk_st *st;                                        /* the mapping stays as long as the process */
@@ -89,7 +90,7 @@ static lk_err fill_weights(const bench *b) {
             if (!pass) { all += room; most = room > most ? room : most; continue; }
             if (n->shape.rank > 1) fill(b, w, count, 1 / __builtin_sqrtf((float)fan), seed);
             else for (int64_t i = 0; i < count; i++) w[i] = lk_ends(n->name, ".weight");
-            LK_TRY(bound ? lk_exec_bind(b->x, (lk_val){id}, w, count) : lk_exec_set(b->x, (lk_val){id}, w, count));
+            LK_TRY(bound ? lk_exec_bind_stored(b->x, (lk_val){id}, (lk_stored){.data = w, .mapped = true}, count) : lk_exec_set(b->x, (lk_val){id}, w, count));
             if (bound) w += room;
         }
         if (!bound) free(first);
@@ -233,9 +234,9 @@ static void memory(const bench *b) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     const lk_plan *p = lk_exec_plan(b->x);
-    struct stat file;                                     /* beside what the executor counts: drawn weights all, of mapped fp32 what stays read, of halves nothing */
-    int64_t weights = p->by_class[LK_MEM_WEIGHT];
-    if (b->weights && !stat(b->weights, &file)) weights = file.st_size < weights * 3 / 4 ? 0 : p->unpacked_bytes;
+    struct stat file;                                     /* beside what the executor counts: of bound fp32 what stays read, of halves and trained weights nothing */
+    int64_t weights = strcmp(b->work, "full") ? p->unpacked_bytes : 0;
+    if (b->weights && !stat(b->weights, &file) && file.st_size < p->by_class[LK_MEM_WEIGHT] * 3 / 4) weights = 0;
     printf("%lld %lld\n", (long long)(lk_exec_bytes(b->x) + weights), (long long)u.ru_maxrss * 1024);
 }
 static lk_err answer(bench *b, char *line) {
