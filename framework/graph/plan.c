@@ -136,11 +136,12 @@ static int64_t best_offset(const placed_buffer *placed, int n, const buffer *b) 
     return best >= 0 ? best : free_from;
 }
 
-static int64_t place_in_order(planner *p, buffer **order, placed_buffer *placed, int (*by)(const void *, const void *)) {
+/* The bytes it takes; given up where they reach `most`. */
+static int64_t place_in_order(planner *p, buffer **order, placed_buffer *placed, int (*by)(const void *, const void *), int64_t most) {
     int64_t end = 0;
     for (int i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];
     qsort(order, (size_t)p->n_buffers, sizeof *order, by);
-    for (int i = 0; i < p->n_buffers; i++) {
+    for (int i = 0; i < p->n_buffers && end < most; i++) {
         buffer *b = order[i];
         b->offset = best_offset(placed, i, b);
         int at = i;
@@ -182,7 +183,7 @@ static void place_buffers(planner *p) {
     int best = 0;
     p->alive_bytes = most_alive(p, &p->alive_gradients);
     for (int i = 0; i < ORDERS && (!i || end[best] > p->alive_bytes + p->alive_bytes / 64); i++) {
-        end[i] = place_in_order(p, order, placed, orders[i]);
+        end[i] = place_in_order(p, order, placed, orders[i], i ? end[best] : INT64_MAX);
         if (end[i] < end[best]) best = i;
         for (int k = 0; best == i && k < p->n_buffers; k++) offset[k] = p->buffers[k].offset;
     }
