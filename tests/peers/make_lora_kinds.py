@@ -50,6 +50,7 @@ DECOMPOSED = {
     "lycoris_loha_wd_in": dict(algorithm="loha", names=ALL, lora_dim=2, alpha=1, use_tucker=True, weight_decompose=True, wd_on_out=False),
     "lycoris_lokr_wd_in": dict(algorithm="lokr", names=ALL, lora_dim=1, alpha=3, weight_decompose=True, wd_on_out=False),
     "lycoris_locon_wd_in": dict(algorithm="locon", names=["point", "conv", "to_q"], lora_dim=3, alpha=2, weight_decompose=True, wd_on_out=False),
+    "lycoris_locon_wd": dict(algorithm="locon", names=["point", "conv", "to_q"], lora_dim=2, alpha=3, use_tucker=True, weight_decompose=True),
 }
 # Keys of rank_pattern and names of modules: which match, by PEFT's own rule.
 PATTERNS = ["to_q", "to_out.0", "^to_q", "attn1.to_q", "^attn1.to_q", "down.0.attn1.to_q", r"to_(q|k)", r"(?:down|mid)\.\d+\.attn1\.to_[qk]", r"attn\d\.to_\w", r".*attn1.*", "q", "to.q", r"down\.[^1]\..*q",
