@@ -272,7 +272,8 @@ static void matmul_sizes(int64_t m, int64_t n, int64_t k) {
 }
 TEST(matmul_bits) {
     static const int64_t sizes[][3] = {{1, 1, 1}, {1, 33, 5}, {7, 1, 300}, {13, 31, 64}, {14, 32, 256}, {15, 33, 257}, {29, 65, 511}, {64, 4, 64}, {100, 3, 600},
-        {3, 100, 513}, {40, 16, 1}, {17, 48, 1030}, {2, 8, 769}, {130, 9, 20}, {33, 530, 40}, {1, 600, 31}, {600, 1, 7}, {16, 64, 255}};
+        {3, 100, 513}, {40, 16, 1}, {17, 48, 1030}, {2, 8, 769}, {130, 9, 20}, {33, 530, 40}, {1, 600, 31}, {600, 1, 7}, {16, 64, 255},
+        {270, 540, 30}, {260, 70, 300}, {505, 20, 280}};     /* more rows than are laid out at a time */
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) matmul_sizes(sizes[i][0], sizes[i][1], sizes[i][2]);
 }
 TEST(matmul_batches_and_broadcast) {
@@ -324,6 +325,7 @@ TEST(conv_bits) {   /*       N  C  H  W  O  -  -  kh kw g  sh sw dh dw top left,
     try_conv((conv){2, 5, 7, 9, 6, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
     try_conv((conv){1, 40, 8, 8, 33, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
     try_conv((conv){2, 3, 20, 37, 17, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
+    try_conv((conv){1, 30, 8, 16, 260, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
     try_conv((conv){1, 31, 4, 5, 70, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1}, 1, 1);
     try_conv((conv){3, 9, 16, 16, 14, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0}, 0, 0);
     try_conv((conv){2, 7, 9, 8, 5, 0, 0, 1, 1, 1, 2, 2, 1, 1, 0, 0}, 0, 0);
@@ -393,4 +395,6 @@ TEST(attention_bits) {
     try_attention(1, 1, 19, 8300, 3, false, LK_SCALAR);      /* three chunks of a row sum, the last of 108 */
     try_attention(1, 1, 34, 4096, 2, false, LK_SCALAR);
     try_attention(1, 2, 300, 40, 6, true, LK_SHAPE(300, 40));
+    try_attention(2, 3, 100, 33, 5, false, LK_SCALAR);       /* heads laid side by side: more than two panels of queries */
+    try_attention(1, 2, 600, 70, 20, false, LK_SCALAR);
 }

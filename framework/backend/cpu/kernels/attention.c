@@ -5,13 +5,16 @@
  * lane, so softmax runs down the columns without a fold across lanes (softmax_panel.h), and heads of 4 or 8 features
  * fill whole vectors. Heads of one block of rule 2 go panel by panel, from keys read where they lie (score_panel.h);
  * masked or wider ones a tile of panels at a time through the product core. The gradient's tiles are the blocks of 256
- * queries of rule 2: dk and dv add one finished chain a tile. */
+ * queries of rule 2: dk and dv add one finished chain a tile. Every panel of a head reads all its keys and values, which
+ * lie a whole token apart: they are laid side by side once a head. */
 #include "backend/cpu/kernels/score_panel.h"
 
 enum { TILE_FLOATS = 131072 };                            /* scores a tile holds, about: 512 KiB */
 
 typedef struct {
     int64_t b, h, tq, tk, d, w;                           /* w = h * d, the distance of tokens */
+    int64_t close;                                        /* floats of a head's keys or values side by side; 0: they are read where they lie */
+    int64_t kw;                                           /* distance of keys, and of values, as the products read them */
     int64_t rows, tiles;                                  /* query rows of a tile, tiles a head */
     int64_t panel;                                        /* floats of a panel of scores */
     int64_t scores, turned, sums;                         /* floats of a tile's scores, of its turned output, of the turned dk or dv */
@@ -40,9 +43,11 @@ static attention shape_of(const lk_node *node, const lk_shape *in, int threads) 
     s.direct = s.d <= LK_KC;
     s.plain = s.direct && !s.causal && node->n_in == 3 + s.grad;
     s.swap = lk_swap_pays(s.tk, s.d);
+    s.close = s.h > 1 && s.tq > 2 * LK_PANEL ? whole(s.tk * s.d, 16) : 0;
+    s.kw = s.close ? s.d : s.w;
     s.scores = s.plain && !s.grad ? s.panel : whole(s.rows, LK_PANEL) * s.tk;
     s.turned = (s.plain || s.grad ? LK_PANEL : whole(s.rows, LK_PANEL)) * s.d; s.sums = s.grad && s.swap ? whole(s.d * s.tk, 16) : 0;
-    s.per_thread = LK_SCRATCH + LK_PANEL * LK_PANEL + s.d * LK_PANEL + s.scores * (s.grad ? 2 : 1) + s.turned + 2 * s.sums;
+    s.per_thread = LK_SCRATCH + LK_PANEL * LK_PANEL + s.d * LK_PANEL + s.scores * (s.grad ? 2 : 1) + s.turned + 2 * (s.sums + s.close);
     return s;
 }
 static void bias_of(attention *s, const float *bias, lk_shape shape) {
@@ -56,13 +61,23 @@ static void bias_of(attention *s, const float *bias, lk_shape shape) {
     }
 }
 /* Where a thread's workspace holds what. */
-typedef struct { float *scratch, *square, *queries, *p, *ds, *turned, *dk, *dv; } room;
+typedef struct { float *scratch, *square, *queries, *p, *ds, *turned, *dk, *dv, *k, *v; } room;
 static room room_of(const attention *s, int thread) {
     room r = {.scratch = s->work + thread * s->per_thread};
     r.square = r.scratch + LK_SCRATCH; r.queries = r.square + LK_PANEL * LK_PANEL; r.p = r.queries + s->d * LK_PANEL;
     r.ds = r.p + s->scores; r.turned = r.p + s->scores * (s->grad ? 2 : 1);
     r.dk = r.turned + s->turned; r.dv = r.dk + s->sums;
+    r.k = r.dv + s->sums; r.v = r.k + s->close;
     return r;
+}
+/* One head's keys and values, kw apart. */
+typedef struct { const float *k, *v; } pair;
+static pair pair_of(const attention *s, int64_t b, int64_t h, const room *r) {
+    pair at = {s->k + b * s->tk * s->w + h * s->d, s->v + b * s->tk * s->w + h * s->d};
+    if (!s->close) return at;
+    for (int64_t j = 0; j < s->tk; j++)
+        for (int64_t i = 0; i < s->d; i++) { r->k[j * s->d + i] = at.k[j * s->w + i]; r->v[j * s->d + i] = at.v[j * s->w + i]; }
+    return (pair){r->k, r->v};
 }
 /* A head's rows [from, ..) of [B, T, H*D]: rows by features, or features by rows. */
 static lk_operand by_row(const float *p, int64_t stride) { return (lk_operand){.layout = LK_BY_ROW, .p = p, .stride = stride}; }
@@ -75,7 +90,7 @@ static lk_operand scores_by_query(const attention *s, const float *p) { return (
 /* a b^T of `rows` query rows, turned: keys down, queries in lanes; lanes past the last query are 0. */
 static void turned_scores(const attention *s, const float *keys, const float *queries, int64_t rows, float *p, float *scratch) {
     if (rows % LK_PANEL) memset(p + rows / LK_PANEL * s->panel, 0, (size_t)s->panel * sizeof *p);
-    lk_product c = {.a = by_row(keys, s->w), .b = by_row(queries, s->w), .k = s->d, .c = p, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->panel};
+    lk_product c = {.a = by_row(keys, s->kw), .b = by_row(queries, s->w), .k = s->d, .c = p, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->panel};
     lk_gemm(&c, 0, s->tk, 0, rows, scratch);
 }
 /* s * scale + bias + mask of a panel that begins at query i0, in place. */
@@ -96,20 +111,20 @@ static void mask_panel(const attention *s, int64_t b, int64_t h, int64_t i0, int
         }
     }
 }
-/* n rows of [T, H*D] as [d][32], the lanes past them 0: a right side for keys. */
+/* n rows of [T, H*D] as [d][32], the lanes past them 0: a right side for a head's keys (or values). */
 static lk_scores scores_of(const attention *s, const float *keys, const float *rows, int n, float *turned) {
     if (n < LK_PANEL) memset(turned, 0, (size_t)(s->d * LK_PANEL) * sizeof *turned);
     lk_transpose(rows, s->w, n, s->d, turned, LK_PANEL);
-    return (lk_scores){keys, s->w, s->tk, turned, s->d};
+    return (lk_scores){keys, s->kw, s->tk, turned, s->d};
 }
 /* Probabilities of the n query rows from i0 on, a panel. */
-static void plain_panel(const attention *s, int64_t b, int64_t h, int64_t i0, int n, float *p, const room *r) {
-    const lk_scores scores = scores_of(s, s->k + b * s->tk * s->w + h * s->d, s->q + (b * s->tq + i0) * s->w + h * s->d, n, r->queries);
+static void plain_panel(const attention *s, const float *k, int64_t b, int64_t h, int64_t i0, int n, float *p, const room *r) {
+    const lk_scores scores = scores_of(s, k, s->q + (b * s->tq + i0) * s->w + h * s->d, n, r->queries);
     lk_softmax_scores(&scores, n, p, s->scale);
 }
 /* Probabilities of query rows [i0, i0 + rows) of one head, where scores are masked or d has several blocks. */
-static void probabilities(const attention *s, int64_t b, int64_t h, int64_t i0, int64_t rows, const room *r) {
-    turned_scores(s, s->k + b * s->tk * s->w + h * s->d, s->q + (b * s->tq + i0) * s->w + h * s->d, rows, r->p, r->scratch);
+static void probabilities(const attention *s, const float *k, int64_t b, int64_t h, int64_t i0, int64_t rows, const room *r) {
+    turned_scores(s, k, s->q + (b * s->tq + i0) * s->w + h * s->d, rows, r->p, r->scratch);
     const bool masked = s->bias || s->causal;
     for (int64_t i = 0; i < rows; i += LK_PANEL) {
         const int n = (int)lk_k_min(LK_PANEL, rows - i);
@@ -127,9 +142,9 @@ static void turn_back(const attention *s, float *turned, int64_t rows, float *ou
         lk_transpose(from, LK_PANEL, s->d, lk_k_min(LK_PANEL, rows - i), out + i * s->w, s->w);
     }
 }
-/* Sum over keys of scores and the keys' features: rows of the output from i0 on. */
+/* Sum over keys of scores and the keys' (or values') features: rows of the output from i0 on. */
 static void over_keys(const attention *s, const float *features, const float *p, int64_t rows, float *out, bool scaled, const room *r) {
-    lk_product y = {.a = by_lane(features, s->w), .b = scores_by_key(s, p), .k = s->tk, .c = r->turned, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->d * LK_PANEL};
+    lk_product y = {.a = by_lane(features, s->kw), .b = scores_by_key(s, p), .k = s->tk, .c = r->turned, .ldc = LK_PANEL, .c_lanes = LK_PANEL, .c_panel = s->d * LK_PANEL};
     lk_gemm(&y, 0, s->d, 0, rows, r->scratch);
     turn_back(s, r->turned, rows, out, scaled);
 }
@@ -147,15 +162,16 @@ static void over_queries(const attention *s, const float *features, const float 
 static void forward_tiles(void *ctx, int64_t begin, int64_t end, int thread) {
     const attention *s = ctx;
     const room r = room_of(s, thread);
+    pair head = {0};
     for (int64_t item = begin; item < end; item++) {
         int64_t i0 = item % s->tiles * s->rows, h = item / s->tiles % s->h, b = item / (s->tiles * s->h), rows = lk_k_min(s->rows, s->tq - i0);
-        const float *v = s->v + b * s->tk * s->w + h * s->d;
+        if (item == begin || !i0) head = pair_of(s, b, h, &r);
         float *out = s->out + (b * s->tq + i0) * s->w + h * s->d;
-        if (!s->plain) { probabilities(s, b, h, i0, rows, &r); over_keys(s, v, r.p, rows, out, false, &r); continue; }
+        if (!s->plain) { probabilities(s, head.k, b, h, i0, rows, &r); over_keys(s, head.v, r.p, rows, out, false, &r); continue; }
         for (int64_t i = 0; i < rows; i += LK_PANEL) {
             const int n = (int)lk_k_min(LK_PANEL, rows - i);
-            plain_panel(s, b, h, i0 + i, n, r.p, &r);
-            over_keys(s, v, r.p, n, out + i * s->w, false, &r);
+            plain_panel(s, head.k, b, h, i0 + i, n, r.p, &r);
+            over_keys(s, head.v, r.p, n, out + i * s->w, false, &r);
         }
     }
 }
@@ -167,20 +183,21 @@ static void gradient_heads(void *ctx, int64_t begin, int64_t end, int thread) {
     const room r = room_of(s, thread);
     for (int64_t item = begin; item < end; item++) {
         const int64_t h = item % s->h, b = item / s->h, to_q = b * s->tq * s->w + h * s->d, to_k = b * s->tk * s->w + h * s->d;
+        const pair head = pair_of(s, b, h, &r);
         float *dq = s->out + to_q, *dk = s->out + s->b * s->tq * s->w + to_k, *dv = dk + s->b * s->tk * s->w;
         for (int64_t i0 = 0; i0 < s->tq; i0 += s->rows) {
             const int64_t rows = lk_k_min(s->rows, s->tq - i0), at = to_q + i0 * s->w;
-            if (!s->plain) probabilities(s, b, h, i0, rows, &r);
-            if (!s->direct) turned_scores(s, s->v + to_k, s->dy + at, rows, r.ds, r.scratch);
+            if (!s->plain) probabilities(s, head.k, b, h, i0, rows, &r);
+            if (!s->direct) turned_scores(s, head.v, s->dy + at, rows, r.ds, r.scratch);
             for (int64_t i = 0; i < rows; i += LK_PANEL) {
                 const int n = (int)lk_k_min(LK_PANEL, rows - i);
                 float *p = r.p + i / LK_PANEL * s->panel, *ds = r.ds + i / LK_PANEL * s->panel;
-                if (s->plain) plain_panel(s, b, h, i0 + i, n, p, &r);
+                if (s->plain) plain_panel(s, head.k, b, h, i0 + i, n, p, &r);
                 if (s->direct) {
-                    const lk_scores dp = scores_of(s, s->v + to_k, s->dy + at + i * s->w, n, r.queries);
+                    const lk_scores dp = scores_of(s, head.v, s->dy + at + i * s->w, n, r.queries);
                     lk_softmax_dx_scores(&dp, n, p, ds);
                 } else lk_softmax_dx_panel(p, ds, s->tk, n);
-                over_keys(s, s->k + to_k, ds, n, dq + (i0 + i) * s->w, true, &r);
+                over_keys(s, head.k, ds, n, dq + (i0 + i) * s->w, true, &r);
             }
             over_queries(s, s->q + at, r.ds, rows, i0 == 0, dk, r.dk, r.scratch);
             over_queries(s, s->dy + at, r.p, rows, i0 == 0, dv, r.dv, r.scratch);

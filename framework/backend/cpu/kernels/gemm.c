@@ -4,6 +4,8 @@
 #include "backend/cpu/kernels/vec.h"
 #include <string.h>
 
+enum { MR_TALL = VW == 8 ? 12 : MR };                    /* rows of a tile one vector wide: enough chains to hide an fma's latency */
+
 /* ---- the tile ------------------------------------------------------------------------------------- */
 typedef struct {
     const float *a; int64_t a_k;       /* distance in k of a [k][row] panel; a [row][k] panel has LK_ROW_LD between rows */
@@ -13,6 +15,7 @@ typedef struct {
     float *c; int64_t ldc, c_v;        /* c_v: from one vector of a row to the next */
     const float *bias_row, *bias_col;  /* set in the last block only */
     const float *onto; float alpha;    /* laid out as c */
+    int nv;                            /* vectors */
     bool first;                        /* this block's chain is the value; else it is added */
     int tail;                          /* lanes of the last vector that exist */
 } tile_call;
@@ -22,7 +25,7 @@ typedef void (*tile_fn)(const tile_call *);
 static inline __attribute__((always_inline)) void tile(const tile_call *t, const int mr, const int nv, const bool by_k, const bool band) {
     const int64_t row = by_k ? 1 : LK_ROW_LD, ak = by_k ? t->a_k : 1, bk = t->b_k;
     const float *a = t->a, *b = t->b;
-    vec acc[MR][NV];
+    vec acc[MR_TALL][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
@@ -67,7 +70,7 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
 #define SIZES HEIGHTS(1) HEIGHTS(2)
 #elif defined(__AVX2__)
 #define HEIGHTS(W) X(1, W) X(2, W) X(3, W) X(4, W) X(5, W) X(6, W)
-#define SIZES HEIGHTS(1) HEIGHTS(2)
+#define SIZES HEIGHTS(1) HEIGHTS(2) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1)
 #else
 #define HEIGHTS(W) X(1, W) X(2, W)
 #define SIZES HEIGHTS(1) HEIGHTS(2) HEIGHTS(3) HEIGHTS(4)
@@ -79,7 +82,7 @@ static inline __attribute__((always_inline)) void tile(const tile_call *t, const
 SIZES
 #undef X
 #define X(m, n) [0][0][m][n] = tile_row_##m##x##n, [0][1][m][n] = tile_k_##m##x##n, [1][0][m][n] = band_row_##m##x##n, [1][1][m][n] = band_k_##m##x##n,
-static const tile_fn tiles[2][2][MR + 1][NV + 1] = { SIZES };
+static const tile_fn tiles[2][2][MR_TALL + 1][NV + 1] = { SIZES };
 #undef X
 
 /* ---- transposition ---------------------------------------------------------------------------------- */
@@ -111,22 +114,25 @@ static void square(const float *from, int64_t ld, int nr, int nc, float *to, int
     for (int i = 0; i < 16; i++) if (i < nc) v_store(to + i * ld_to, t[i]);
 }
 #elif defined(__AVX2__)
+/* Lanes of 128 bits hold rows i and i + 4, so that no shuffle crosses them. */
+static inline __attribute__((always_inline)) void square_half(__m256 a, __m256 b, __m256 c, __m256 d, __m256 *column) {
+    const __m256 lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b), lo2 = _mm256_unpacklo_ps(c, d), hi2 = _mm256_unpackhi_ps(c, d);
+    column[0] = _mm256_shuffle_ps(lo, lo2, 0x44); column[1] = _mm256_shuffle_ps(lo, lo2, 0xee);
+    column[2] = _mm256_shuffle_ps(hi, hi2, 0x44); column[3] = _mm256_shuffle_ps(hi, hi2, 0xee);
+}
+static inline __m256 square_rows(const float *low, const float *high) { return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1); }
 static void square(const float *from, int64_t ld, int nr, int nc, float *to, int64_t ld_to) {
-    __m256 r[8], t[8];
-    vmask m = v_mask(0, nc);
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) r[i] = i < nr ? v_load_mask(from + i * ld, m) : v_zero();
-#pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2) { t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]); t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]); }
-#pragma GCC unroll 2
-    for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
-            __m256d p = _mm256_castps_pd(t[i + j]), q = _mm256_castps_pd(t[i + j + 2]);
-            r[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(p, q)); r[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(p, q));
-        }
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) { t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20); t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31); }
+    __m256 t[8];
+    float whole[64];
+    if (nr < 8 || nc < 8) {
+        const vmask m = v_mask(0, nc);
+        for (int i = 0; i < 8; i++) v_store(whole + i * 8, i < nr ? v_load_mask(from + i * ld, m) : v_zero());
+        from = whole; ld = 8;
+    }
+    for (int half = 0; half < 2; half++) {
+        const float *p = from + 4 * half;
+        square_half(square_rows(p, p + 4 * ld), square_rows(p + ld, p + 5 * ld), square_rows(p + 2 * ld, p + 6 * ld), square_rows(p + 3 * ld, p + 7 * ld), t + 4 * half);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) if (i < nc) v_store(to + i * ld_to, t[i]);
 }
@@ -157,8 +163,9 @@ void lk_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t cols
         }
 }
 
-enum { W = (MR + VW - 1) / VW * VW,                    /* row of a [k][row] panel of a */
-       MR_ROOM = W > MR ? W : MR };                     /* rows of LK_ROW_LD an a panel of either layout fits in */
+
+static int64_t panel_at(int64_t lanes, int64_t panel, int64_t r) { return lanes ? r / lanes * panel + r % lanes : r; }
+static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
 
 /* ---- packing ------------------------------------------------------------------------------------------ */
 /* Element (r, k) of a plain matrix by rows, and how many of the nk from there lie side by side. */
@@ -179,6 +186,13 @@ static void pack_b(const lk_operand *b, int64_t j, int n, int64_t k, int kc, flo
         return;
     }
     if (b->copy) { b->copy(b, j, n, k, kc, to, width); return; }
+    if (b->offset) {
+        for (int v = 0; v < width; v += VW) {
+            const float *band = b->p + band_at(b, j + v);
+            for (int i = 0; i < kc; i++) v_store(to + (int64_t)i * width + v, v_load(band + b->offset[k + i]));
+        }
+        return;
+    }
     const float *from = b->p + k * b->stride + j;
     const int last = width / VW - 1;
     const vmask tail = v_mask(0, n - last * VW);
@@ -192,32 +206,26 @@ static void copy_rows(const float *from, int64_t stride, int m, int n, float *to
     const vmask tail = v_mask(0, n - last);
     for (int r = 0; r < m; r++, from += stride, to += LK_ROW_LD) {
         for (int i = 0; i < last; i += VW) v_store(to + i, v_load(from + i));
-        v_store_mask(to + last, tail, v_load_mask(from + last, tail));
+        v_store(to + last, v_load_mask(from + last, tail));
     }
 }
-/* The panel of rows [i, i + m) of a: [row][k] for BY_ROW, [k][row] for BY_LANE (read in place where few tiles would use a copy). */
-static const float *pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int kc, float *to, bool in_place, int64_t *a_k) {
+/* The panel of rows [i, i + m) of a: [row][k] for BY_ROW, [k][row], a_k apart, for BY_LANE. */
+static void pack_a(const lk_operand *a, int64_t i, int m, int64_t k, int kc, float *to, int64_t a_k) {
+    if (a->copy) { a->copy(a, i, m, k, kc, to, LK_ROW_LD); return; }
     if (a->layout == LK_BY_ROW) {
-        *a_k = 1;
-        if (a->copy) { a->copy(a, i, m, k, kc, to, LK_ROW_LD); return to; }
         for (int done = 0, piece = 0; done < kc; done += piece) {
             const float *from = row_piece(a, i, k + done, kc - done, &piece);
             copy_rows(from, a->stride, m, piece, to + done);
         }
-        return to;
+        return;
     }
-    *a_k = W;
-    if (a->copy) { a->copy(a, i, m, k, kc, to, W); return to; }
     const float *from = a->p + k * a->stride + i;
-    if (in_place) { *a_k = a->stride; return from; }
-    const int last = (m - 1) / VW;
-    const vmask tail = v_mask(0, m - last * VW);
-    float *q = to;
-    for (int j = 0; j < kc; j++, from += a->stride, q += W) {
-        for (int v = 0; v < last; v++) v_store(q + v * VW, v_load(from + v * VW));
-        v_store_mask(q + last * VW, tail, v_load_mask(from + last * VW, tail));
+    const int last = (m - 1) / VW * VW;
+    const vmask tail = v_mask(0, m - last);
+    for (int j = 0; j < kc; j++, from += a->stride, to += a_k) {      /* a vector's overhang is the next k's, or room */
+        for (int v = 0; v < last; v += VW) v_store(to + v, v_load(from + v));
+        v_store(to + last, v_load_mask(from + last, tail));
     }
-    return to;
 }
 
 /* ---- the loops ----------------------------------------------------------------------------------------- */
@@ -225,7 +233,6 @@ static int panels(int64_t n, int size) { return (int)((n + size - 1) / size); }
 /* Heights as equal as they come: 64 rows are 13+13+13+13+12, not 14+14+14+14+8. */
 static int64_t cut(int64_t n, int parts, int part) { return n * part / parts; }
 
-static int64_t panel_at(int64_t lanes, int64_t panel, int64_t r) { return lanes ? r / lanes * panel + r % lanes : r; }
 static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     for (int64_t i = m0; i < m1; i++)
         for (int64_t j = n0; j < n1; j++) {
@@ -235,47 +242,79 @@ static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, i
             p->c[i * p->ldc + panel_at(p->c_lanes, p->c_panel, j)] = v;
         }
 }
-static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
-/* One block of k for at most LK_MC rows: a is laid out once, then each panel of b is packed and used at once, while it is in the nearest cache. */
-_Static_assert((LK_MC + MR - 1) / MR * MR_ROOM <= 352 && NR <= 32, "LK_SCRATCH");
-static void block(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k, int kc, float *scratch) {
-    float *b_panel = scratch, *rows = b_panel + NR * LK_KC, *a_panels = scratch + 32 * (LK_KC + LK_ROW_LD);
-    const int mp = panels(m1 - m0, MR), np = panels(n1 - n0, NR);
-    const bool in_place_b = !p->b.copy && p->b.layout == LK_BY_LANE && mp <= 2, last = k + kc == p->k;
-    const float *a[LK_MC / MR + 1]; int64_t a_k = 1, top[LK_MC / MR + 2] = {m0};
+/* One block of k: kc of them from k on. */
+typedef struct { const lk_product *p; int64_t n0, n1, k; int kc, height; float *a, *b, *rows; } blocks;   /* height: rows of a panel of a at most */
+
+/* Panel `at` of b: read where it lies if that is in whole vectors and few tiles of rows read it, else laid out in `to` (done: it is there). */
+static tile_call panel_of(const blocks *s, int64_t at, bool few, float *to, bool done) {
+    const lk_product *p = s->p;
+    const lk_operand *b = &p->b;
+    const int n = (int)lk_k_min(NR, s->n1 - at), nv = (n + VW - 1) / VW;
+    const int64_t c_at = panel_at(p->c_lanes, p->c_panel, at);
+    tile_call t = {.kc = s->kc, .ldc = p->ldc, .a_k = s->height, .b = to, .b_k = nv * VW, .nv = nv, .tail = n - (nv - 1) * VW,
+                   .c = p->c + c_at, .onto = p->onto ? p->onto + c_at : NULL, .c_v = panel_at(p->c_lanes, p->c_panel, at + VW) - c_at,
+                   .first = s->k == 0 && !p->add, .alpha = p->alpha};
+    if (s->k + s->kc == p->k) t.bias_row = p->bias_row, t.bias_col = p->bias_col ? p->bias_col + at : NULL;
+    if (b->panel) { t.b = b->p + panel_at(LK_PANEL, b->panel, at) + s->k * b->stride; t.b_k = b->stride; }
+    else if (few && b->offset) {
+        t.b = b->p + band_at(b, at); t.offset = b->offset + s->k;
+        for (int v = 1; v < nv; v++) t.apart[v] = band_at(b, at + v * VW) - band_at(b, at);
+    } else if (few && !b->copy && b->layout == LK_BY_LANE && n == NR) { t.b = b->p + s->k * b->stride + at; t.b_k = b->stride; }
+    else if (!done) pack_b(b, at, n, s->k, s->kc, to, nv * VW, s->rows);
+    return t;
+}
+static void run_tile(const lk_product *p, tile_call t, const float *a, int64_t m0, int64_t m1) {
+    t.a = a;
+    t.c += m0 * p->ldc;
+    if (t.onto) t.onto += m0 * p->ldc;
+    if (t.bias_row) t.bias_row += m0;
+    tiles[t.offset != NULL][p->a.layout == LK_BY_LANE][m1 - m0][t.nv](&t);
+}
+enum { FEW = 2 };                                      /* panels: so few tiles share what is laid out */
+/* Few panels of b: they are laid out first, then each panel of a, and used at once, while it is in the nearest cache; [k][row] is read where it lies. */
+static void narrow(const blocks *s, int64_t m0, int64_t m1) {
+    const lk_product *p = s->p;
+    const int np = panels(s->n1 - s->n0, NR), mp = panels(m1 - m0, s->height);
+    const bool in_place = p->a.layout == LK_BY_LANE;
+    tile_call t[FEW];
+    for (int j = 0; j < np; j++) {
+        t[j] = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW, s->b + (int64_t)j * NR * LK_KC, false);
+        if (in_place) t[j].a_k = p->a.stride;
+    }
+    for (int i = 0; i < mp; i++) {
+        const int64_t at = m0 + cut(m1 - m0, mp, i), end = m0 + cut(m1 - m0, mp, i + 1);
+        const float *a = in_place ? p->a.p + s->k * p->a.stride + at : s->a;
+        if (!in_place) pack_a(&p->a, at, (int)(end - at), s->k, s->kc, s->a, s->height);
+        for (int j = 0; j < np; j++) run_tile(p, t[j], a, at, end);
+    }
+}
+/* At most LK_MC rows: a is laid out once, then each panel of b is laid out and used at once; all of them stay for more rows. */
+static void wide(const blocks *s, int64_t m0, int64_t m1, bool stay, bool done) {
+    const lk_product *p = s->p;
+    enum { A_ROOM = MR * LK_ROW_LD };
+    const int mp = panels(m1 - m0, MR), np = panels(s->n1 - s->n0, NR);
+    int64_t top[LK_MC / MR + 2] = {m0};
     for (int i = 0; i < mp; i++) {
         top[i + 1] = m0 + cut(m1 - m0, mp, i + 1);
-        a[i] = pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), k, kc, a_panels + (int64_t)i * MR_ROOM * LK_ROW_LD, np <= 2, &a_k);
+        pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), s->k, s->kc, s->a + (int64_t)i * A_ROOM, MR);
     }
-    const tile_fn (*fit)[NV + 1] = tiles[p->b.offset != NULL][p->a.layout == LK_BY_LANE];
     for (int j = 0; j < np; j++) {
-        const int64_t at = n0 + (int64_t)j * NR;
-        const int n = (int)lk_k_min(NR, n1 - at), nv = (n + VW - 1) / VW;
-        const int64_t c_at = panel_at(p->c_lanes, p->c_panel, at);
-        tile_call t = {.kc = kc, .ldc = p->ldc, .a_k = a_k, .b = b_panel, .b_k = nv * VW, .c_v = panel_at(p->c_lanes, p->c_panel, at + VW) - c_at, .first = k == 0 && !p->add, .tail = n - (nv - 1) * VW, .alpha = p->alpha};
-        t.bias_col = last && p->bias_col ? p->bias_col + at : NULL;
-        if (p->b.offset) {
-            t.b = p->b.p + band_at(&p->b, at); t.offset = p->b.offset + k;
-            for (int v = 1; v < nv; v++) t.apart[v] = band_at(&p->b, at + v * VW) - band_at(&p->b, at);
-        } else if (p->b.panel) { t.b = p->b.p + panel_at(LK_PANEL, p->b.panel, at) + k * p->b.stride; t.b_k = p->b.stride; }
-        else if (in_place_b && n == NR) { t.b = p->b.p + k * p->b.stride + at; t.b_k = p->b.stride; }
-        else pack_b(&p->b, at, n, k, kc, b_panel, nv * VW, rows);
-        for (int i = 0; i < mp; i++) {
-            t.a = a[i];
-            t.c = p->c + top[i] * p->ldc + c_at;
-            t.onto = p->onto ? p->onto + top[i] * p->ldc + c_at : NULL;
-            t.bias_row = last && p->bias_row ? p->bias_row + top[i] : NULL;
-            fit[top[i + 1] - top[i]][nv](&t);
-        }
+        const tile_call t = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW && !stay, s->b + (stay ? (int64_t)j * NR * LK_KC : 0), done);
+        for (int i = 0; i < mp; i++) run_tile(p, t, s->a + (int64_t)i * A_ROOM, top[i], top[i + 1]);
     }
 }
 void lk_gemm(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *scratch) {
     if (m0 >= m1 || n0 >= n1) return;
     if (p->k <= 0) { empty_sum(p, m0, m1, n0, n1); return; }
     const int parts = panels(m1 - m0, LK_MC);
-    for (int i = 0; i < parts; i++)
-        for (int64_t k = 0; k < p->k; k += LK_KC)
-            block(p, m0 + cut(m1 - m0, parts, i), m0 + cut(m1 - m0, parts, i + 1), n0, n1, k, (int)lk_k_min(LK_KC, p->k - k), scratch);
+    if (parts > 1 && n1 - n0 > LK_NC) { for (int64_t n = n0; n < n1; n += LK_NC) lk_gemm(p, m0, m1, n, lk_k_min(n1, n + LK_NC), scratch); return; }
+    _Static_assert(LK_MC % MR == 0 && (int)MR_TALL <= (int)LK_MC && NR <= 32, "LK_SCRATCH");
+    blocks s = {p, n0, n1, .height = n1 - n0 <= VW ? MR_TALL : MR, .b = scratch, .rows = scratch + LK_NC * LK_KC, .a = scratch + LK_NC * LK_KC + NR * LK_ROW_LD};
+    for (s.k = 0; s.k < p->k; s.k += LK_KC) {
+        s.kc = (int)lk_k_min(LK_KC, p->k - s.k);
+        if (n1 - n0 <= FEW * NR) { narrow(&s, m0, m1); continue; }
+        for (int i = 0; i < parts; i++) wide(&s, m0 + cut(m1 - m0, parts, i), m0 + cut(m1 - m0, parts, i + 1), parts > 1, i > 0);
+    }
 }
 
 /* ---- cutting for threads --------------------------------------------------------------------------------- */

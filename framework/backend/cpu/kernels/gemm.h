@@ -12,14 +12,14 @@
 enum { LK_PANEL = 32,                                  /* lanes of a panel laid out by a caller: whole vectors of every instruction set */
        LK_KC = 256,                                    /* the block of rule 2 */
        LK_ROW_LD = LK_KC + 16,                         /* distance of packed rows: room for a vector's overhang */
-       LK_MC = 252,                                    /* rows of a laid out at a time: 320 KiB, a part of a common L2 */
+       LK_MC = 252,                                    /* rows of a laid out at a time: 268 KiB, a part of a common L2; whole panels of every instruction set */
        LK_NC = 512,                                    /* columns of a thread's piece at most */
-       LK_SCRATCH = 32 * (LK_KC + LK_ROW_LD) + 352 * LK_ROW_LD };  /* floats lk_gemm needs: a panel of b, its rows, the panels of a */
+       LK_SCRATCH = LK_NC * LK_KC + (32 + LK_MC) * LK_ROW_LD };   /* floats lk_gemm needs: the panels of b, rows of one, the panels of a */
 
 /* One side of the product: outputs r (rows of c for a, columns for b) by k. It speaks one of two layouts, the
  * one its memory has: BY_ROW k runs fastest, BY_LANE r runs fastest. A plain matrix is p with a stride (BY_ROW:
  * element (r, k) at p[r * stride + k]; BY_LANE: at p[k * stride + r]); anything else gives a copy function that
- * writes nr x nk elements from (r, k): BY_ROW to to[i * ld + j], BY_LANE to to[j * ld + i]. It may write whole
+ * writes nr x nk elements from (r, k): BY_ROW to to[i * ld + j], BY_LANE (b only) to to[j * ld + i]. It may write whole
  * vectors past the end of a run where a later run or nothing comes, never past ld; BY_LANE zero-fills up to ld. */
 typedef struct lk_operand lk_operand;
 typedef void (*lk_operand_copy)(const lk_operand *, int64_t r, int nr, int64_t k, int nk, float *to, int64_t ld);
