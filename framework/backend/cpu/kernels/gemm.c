@@ -271,36 +271,36 @@ static void run_tile(const lk_product *p, tile_call t, const float *a, int64_t m
     tiles[t.offset != NULL][p->a.layout == LK_BY_LANE][m1 - m0][t.nv](&t);
 }
 enum { FEW = 2 };                                      /* panels: so few tiles share what is laid out */
-/* Few panels of b: they are laid out first, then each panel of a, and used at once, while it is in the nearest cache; [k][row] is read where it lies. */
+/* Few panels of b and a by rows: b is laid out first, then each panel of a, and used at once, while it is in the nearest cache. */
 static void narrow(const blocks *s, int64_t m0, int64_t m1) {
     const lk_product *p = s->p;
     const int np = panels(s->n1 - s->n0, NR), mp = panels(m1 - m0, s->height);
-    const bool in_place = p->a.layout == LK_BY_LANE;
     tile_call t[FEW];
-    for (int j = 0; j < np; j++) {
-        t[j] = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW, s->b + (int64_t)j * NR * LK_KC, false);
-        if (in_place) t[j].a_k = p->a.stride;
-    }
+    for (int j = 0; j < np; j++) t[j] = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW, s->b + (int64_t)j * NR * LK_KC, false);
     for (int i = 0; i < mp; i++) {
         const int64_t at = m0 + cut(m1 - m0, mp, i), end = m0 + cut(m1 - m0, mp, i + 1);
-        const float *a = in_place ? p->a.p + s->k * p->a.stride + at : s->a;
-        if (!in_place) pack_a(&p->a, at, (int)(end - at), s->k, s->kc, s->a, s->height);
-        for (int j = 0; j < np; j++) run_tile(p, t[j], a, at, end);
+        pack_a(&p->a, at, (int)(end - at), s->k, s->kc, s->a, s->height);
+        for (int j = 0; j < np; j++) run_tile(p, t[j], s->a, at, end);
     }
 }
-/* At most LK_MC rows: a is laid out once, then each panel of b is laid out and used at once; all of them stay for more rows. */
+/* At most LK_MC rows: a is laid out once (few panels of b read [k][row] where it lies), then each panel of b is laid out and used at once;
+ * all of them stay for more rows. */
 static void wide(const blocks *s, int64_t m0, int64_t m1, bool stay, bool done) {
     const lk_product *p = s->p;
-    enum { A_ROOM = MR * LK_ROW_LD };
-    const int mp = panels(m1 - m0, MR), np = panels(s->n1 - s->n0, NR);
+    const int mp = panels(m1 - m0, s->height), np = panels(s->n1 - s->n0, NR);
+    const bool in_place = np <= FEW && p->a.layout == LK_BY_LANE;
+    const float *a[LK_MC / MR + 1];
     int64_t top[LK_MC / MR + 2] = {m0};
     for (int i = 0; i < mp; i++) {
+        float *to = s->a + (int64_t)i * s->height * LK_ROW_LD;
         top[i + 1] = m0 + cut(m1 - m0, mp, i + 1);
-        pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), s->k, s->kc, s->a + (int64_t)i * A_ROOM, MR);
+        a[i] = in_place ? p->a.p + s->k * p->a.stride + top[i] : to;
+        if (!in_place) pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), s->k, s->kc, to, s->height);
     }
     for (int j = 0; j < np; j++) {
-        const tile_call t = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW && !stay, s->b + (stay ? (int64_t)j * NR * LK_KC : 0), done);
-        for (int i = 0; i < mp; i++) run_tile(p, t, s->a + (int64_t)i * A_ROOM, top[i], top[i + 1]);
+        tile_call t = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW && !stay, s->b + (stay ? (int64_t)j * NR * LK_KC : 0), done);
+        if (in_place) t.a_k = p->a.stride;
+        for (int i = 0; i < mp; i++) run_tile(p, t, a[i], top[i], top[i + 1]);
     }
 }
 void lk_gemm(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float *scratch) {
@@ -308,11 +308,11 @@ void lk_gemm(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, int64_t n1
     if (p->k <= 0) { empty_sum(p, m0, m1, n0, n1); return; }
     const int parts = panels(m1 - m0, LK_MC);
     if (parts > 1 && n1 - n0 > LK_NC) { for (int64_t n = n0; n < n1; n += LK_NC) lk_gemm(p, m0, m1, n, lk_k_min(n1, n + LK_NC), scratch); return; }
-    _Static_assert(LK_MC % MR == 0 && (int)MR_TALL <= (int)LK_MC && NR <= 32, "LK_SCRATCH");
+    _Static_assert(LK_MC % MR == 0 && LK_MC % (int)MR_TALL == 0 && NR <= 32, "LK_SCRATCH");
     blocks s = {p, n0, n1, .height = n1 - n0 <= VW ? MR_TALL : MR, .b = scratch, .rows = scratch + LK_NC * LK_KC, .a = scratch + LK_NC * LK_KC + NR * LK_ROW_LD};
     for (s.k = 0; s.k < p->k; s.k += LK_KC) {
         s.kc = (int)lk_k_min(LK_KC, p->k - s.k);
-        if (n1 - n0 <= FEW * NR) { narrow(&s, m0, m1); continue; }
+        if (n1 - n0 <= FEW * NR && p->a.layout == LK_BY_ROW) { narrow(&s, m0, m1); continue; }
         for (int i = 0; i < parts; i++) wide(&s, m0 + cut(m1 - m0, parts, i), m0 + cut(m1 - m0, parts, i + 1), parts > 1, i > 0);
     }
 }
