@@ -46,7 +46,7 @@ struct lk_exec {
     int64_t limit;           /* bytes this executor may take */
     bool counted; int64_t held;           /* of the process's limit */
     lk_profile *profile;     /* NULL: off */
-    bool resolved;
+    bool resolved, touched;               /* touched: the arena's pages are there */
 };
 
 static bool is_leaf(const lk_node *n)   { return lk_op_traits(n->op) & T_LEAF; }
@@ -291,7 +291,7 @@ static lk_storage *own_storage(lk_exec *e, const value *v, int64_t bytes) {
     enum { LARGE = 4 << 20 };
     lk_block **block = &e->own[v->node.mem];
     if (is_frozen(v) || e->own_bytes[v->node.mem] < LARGE) return lk_storage_new(bytes);
-    if (!*block) lk_err_free(lk_block_new(NULL, e->own_bytes[v->node.mem], block));       /* cannot fail on the host */
+    if (!*block) { lk_err_free(lk_block_new(NULL, e->own_bytes[v->node.mem], block)); lk_parallel_touch(e->pool, (*block)->data, (size_t)(*block)->bytes); }   /* cannot fail on the host */
     return lk_storage_in(*block, v->offset, bytes);
 }
 /* The storage of a leaf, made on first touch. Constants are read where the graph keeps them, unless the backend is binary64. */
@@ -503,6 +503,7 @@ static const void *packed_form(const lk_exec *e, int turn, int k) {
 static lk_err resolve(lk_exec *e) {
     for (int i = 0; i < e->n; i++) if (e->value[i].live && is_leaf(&e->value[i].node)) LK_TRY(touch(e, &e->value[i]));
     if (!device_of(e)) LK_TRY(make_copies(e));
+    if (!device_of(e) && !e->touched) { lk_parallel_touch(e->pool, e->arena, (size_t)e->plan->arena_bytes); e->touched = true; }
     for (int i = 0; i < e->n_steps; i++) {
         step *s = &e->step[i];
         const lk_node *n = s->call.node;

@@ -95,6 +95,7 @@ int      lk_pool_threads(const lk_pool *);    /* 1 for NULL */
 /* Calls fn(ctx, begin, end, thread) over [0, n) in pieces of at least `grain`; returns when all are done. */
 typedef void (*lk_pool_fn)(void *ctx, int64_t begin, int64_t end, int thread);
 void     lk_parallel(lk_pool *, int64_t n, int64_t grain, lk_pool_fn fn, void *ctx);
+void     lk_parallel_touch(lk_pool *, void *memory, size_t bytes);   /* its large pages are made now, by every thread, and not one by one under the first writers */
 int      lk_default_threads(void);            /* LK_THREADS, else the cores this process may use */
 
 

@@ -1,5 +1,6 @@
 /* Errors, arenas, strings, SHA-256, files, threads. Oracles: FIPS 180-4 examples, counting. */
 #include "tests/lib/lk_test.h"
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <signal.h>
 #include <unistd.h>
@@ -62,6 +63,34 @@ TEST(sha256_is_the_same_with_and_without_the_processors_instructions) {
     for (int i = 0; i < 200; i++) lk_sha256_add(&c, text, 5000);
     lk_sha256_hex(&c, hex[0]);
     CHECK(strcmp(hex[0], "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0") == 0);
+}
+/* Oracle: the kernel's own account of which pages are there. */
+TEST(touched_memory_is_there_unchanged_and_no_other) {
+    enum { MIB = 1 << 20, ALL = 32 * MIB };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *p = mmap(NULL, ALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *there = lk_xmalloc(ALL / page);
+    CHECK(p != MAP_FAILED);
+    madvise(p, ALL, MADV_NOHUGEPAGE);
+    memset(p + 9 * MIB, 7, 3 * MIB);
+    lk_pool *pool = lk_pool_new(3);
+    lk_parallel_touch(NULL, p, ALL);                       /* one thread: left to who writes */
+    lk_parallel_touch(pool, p + 5 * MIB + 100, 15 * MIB);
+    CHECK(!mincore(p, ALL, there));
+    size_t outside = 0, missing = 0;
+    for (size_t i = 0; i < ALL / page; i++) {
+        if (i * page < 5 * MIB || i * page >= 20 * MIB + 100) outside += there[i] & 1;
+        if (i * page >= 7 * MIB + 100 && i * page < 18 * MIB) missing += !(there[i] & 1);
+    }
+    CHECK(!outside);
+#ifdef MADV_POPULATE_WRITE
+    if (!madvise(p, page, MADV_POPULATE_WRITE)) CHECK(!missing);           /* since Linux 5.14 */
+#endif
+    for (size_t i = 0; i < ALL; i += 61) if (p[i] != (i >= 9 * MIB && i < 12 * MIB ? 7 : 0)) outside++;
+    CHECK(!outside);
+    lk_pool_free(pool);
+    free(there);
+    munmap(p, ALL);
 }
 TEST(nearest_name_is_found) {
     const char *names[] = {"rank", "subject", "seed"};
