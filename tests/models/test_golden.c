@@ -69,12 +69,12 @@ static void rewrite(const char *dir, const char *file, change_fn change, void *c
         void *data = lk_xmalloc(t->bytes + 1);
         memcpy(data, t->data, t->bytes);
         if (change && t->dtype == LK_ST_F32) change(t->name, data, t->numel, ctx);
-        items[i] = (lk_st_item){ .name = from && !strcmp(t->name, from) ? to : lk_xstrdup(t->name), .dtype = t->dtype, .rank = t->rank, .data = data };
+        items[i] = (lk_st_item){ .name = lk_xstrdup(from && !strcmp(t->name, from) ? to : t->name), .dtype = t->dtype, .rank = t->rank, .data = data };
         memcpy(items[i].d, t->d, sizeof items[i].d);
     }
     lk_st_close(st);
     CHECK_OK(lk_st_write(path, items, n, NULL));
-    for (int i = 0; i < n; i++) free((void *)items[i].data);
+    for (int i = 0; i < n; i++) { free((void *)items[i].name); free((void *)items[i].data); }
     free(items);
     free(path);
 }
