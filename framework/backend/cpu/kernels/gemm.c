@@ -245,8 +245,9 @@ static void empty_sum(const lk_product *p, int64_t m0, int64_t m1, int64_t n0, i
 /* One block of k: kc of them from k on. */
 typedef struct { const lk_product *p; int64_t n0, n1, k; int kc, height; float *a, *b, *rows; } blocks;   /* height: rows of a panel of a at most */
 
+enum { FEW = 2, FEW_TAPS = 8, MANY = FEW_TAPS + 1 };   /* panels; a band is near already, so laying it out pays later */
 /* Panel `at` of b: read where it lies if that is in whole vectors and few tiles of rows read it, else laid out in `to` (done: it is there). */
-static tile_call panel_of(const blocks *s, int64_t at, bool few, float *to, bool done) {
+static tile_call panel_of(const blocks *s, int64_t at, int readers, float *to, bool done) {
     const lk_product *p = s->p;
     const lk_operand *b = &p->b;
     const int n = (int)lk_k_min(NR, s->n1 - at), nv = (n + VW - 1) / VW;
@@ -256,10 +257,10 @@ static tile_call panel_of(const blocks *s, int64_t at, bool few, float *to, bool
                    .first = s->k == 0 && !p->add, .alpha = p->alpha};
     if (s->k + s->kc == p->k) t.bias_row = p->bias_row, t.bias_col = p->bias_col ? p->bias_col + at : NULL;
     if (b->panel) { t.b = b->p + panel_at(LK_PANEL, b->panel, at) + s->k * b->stride; t.b_k = b->stride; }
-    else if (few && b->offset) {
+    else if (readers <= FEW_TAPS && b->offset) {
         t.b = b->p + band_at(b, at); t.offset = b->offset + s->k;
         for (int v = 1; v < nv; v++) t.apart[v] = band_at(b, at + v * VW) - band_at(b, at);
-    } else if (few && !b->copy && b->layout == LK_BY_LANE && n == NR) { t.b = b->p + s->k * b->stride + at; t.b_k = b->stride; }
+    } else if (readers <= FEW && !b->copy && b->layout == LK_BY_LANE && n == NR) { t.b = b->p + s->k * b->stride + at; t.b_k = b->stride; }
     else if (!done) pack_b(b, at, n, s->k, s->kc, to, nv * VW, s->rows);
     return t;
 }
@@ -270,13 +271,12 @@ static void run_tile(const lk_product *p, tile_call t, const float *a, int64_t m
     if (t.bias_row) t.bias_row += m0;
     tiles[t.offset != NULL][p->a.layout == LK_BY_LANE][m1 - m0][t.nv](&t);
 }
-enum { FEW = 2 };                                      /* panels: so few tiles share what is laid out */
 /* Few panels of b and a by rows: b is laid out first, then each panel of a, and used at once, while it is in the nearest cache. */
 static void narrow(const blocks *s, int64_t m0, int64_t m1) {
     const lk_product *p = s->p;
     const int np = panels(s->n1 - s->n0, NR), mp = panels(m1 - m0, s->height);
     tile_call t[FEW];
-    for (int j = 0; j < np; j++) t[j] = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW, s->b + (int64_t)j * NR * LK_KC, false);
+    for (int j = 0; j < np; j++) t[j] = panel_of(s, s->n0 + (int64_t)j * NR, mp, s->b + (int64_t)j * NR * LK_KC, false);
     for (int i = 0; i < mp; i++) {
         const int64_t at = m0 + cut(m1 - m0, mp, i), end = m0 + cut(m1 - m0, mp, i + 1);
         pack_a(&p->a, at, (int)(end - at), s->k, s->kc, s->a, s->height);
@@ -298,7 +298,7 @@ static void wide(const blocks *s, int64_t m0, int64_t m1, bool stay, bool done) 
         if (!in_place) pack_a(&p->a, top[i], (int)(top[i + 1] - top[i]), s->k, s->kc, to, s->height);
     }
     for (int j = 0; j < np; j++) {
-        tile_call t = panel_of(s, s->n0 + (int64_t)j * NR, mp <= FEW && !stay, s->b + (stay ? (int64_t)j * NR * LK_KC : 0), done);
+        tile_call t = panel_of(s, s->n0 + (int64_t)j * NR, stay ? MANY : mp, s->b + (stay ? (int64_t)j * NR * LK_KC : 0), done);
         if (in_place) t.a_k = p->a.stride;
         for (int i = 0; i < mp; i++) run_tile(p, t, a[i], top[i], top[i + 1]);
     }
