@@ -3,7 +3,7 @@
  * A query keeps its whole score row (numerics.md rule 4), so the bits are those of the decomposition into matmuls and
  * softmax; the score matrix of all queries never exists. Scores lie turned, in panels [keys][32 queries]: a query is a
  * lane, so softmax runs down the columns without a fold across lanes (softmax_panel.h), and heads of 4 or 8 features
- * fill whole vectors. Heads of one block of rule 2 go panel by panel, from keys read where they lie (score_panel.h);
+ * fill whole vectors. Heads of one block of rule 2 go panel by panel, from keys that no panel layout copies (score_panel.h);
  * masked or wider ones a tile of panels at a time through the product core. The gradient's tiles are the blocks of 256
  * queries of rule 2: dk and dv add one finished chain a tile. Every panel of a head reads all its keys and values, which
  * lie a whole token apart: they are laid side by side once a head. */

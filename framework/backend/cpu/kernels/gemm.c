@@ -163,7 +163,6 @@ void lk_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t cols
         }
 }
 
-
 static int64_t panel_at(int64_t lanes, int64_t panel, int64_t r) { return lanes ? r / lanes * panel + r % lanes : r; }
 static int64_t band_at(const lk_operand *b, int64_t r) { return r / b->grid_w * b->band_w + r % b->grid_w; }
 
